@@ -1,0 +1,59 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+SERVE ?= 1
+BIN := .venv/bin
+
+# Real feeds and the providers' specifications, where a checkout has them beside it.
+ifneq ($(wildcard ../shared/feeds),)
+export FRIDAY_REAL_DATA ?= $(abspath ../shared)
+endif
+
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+SELF := $(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+
+.PHONY: help demo test lint types imports check check-mail lock clean
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/run: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(SELF)
+	@touch $@
+
+.venv/dev: requirements-dev.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@$(SELF)
+	@touch .venv/run $@
+
+demo: .venv/run ## the whole Friday on sample data, then the preview (SERVE=0 stops before it)
+	@$(BIN)/friday demo $(if $(filter 0,$(SERVE)),--no-serve,)
+
+test: .venv/dev ## the tests
+	@$(BIN)/pytest $(ARGS)
+
+lint: .venv/dev ## format and lint
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: .venv/dev ## mypy --strict
+	@$(BIN)/mypy
+
+imports: .venv/dev ## the import contracts
+	@$(BIN)/lint-imports
+
+check: lint types imports ## lint, types and imports
+
+check-mail: .venv/dev ## Nu HTML checker and axe over the rendered issue
+	@tests/mail/install.sh
+	@$(BIN)/python tests/mail/check.py --self-test
+	@$(BIN)/python -m tests.mail.render build/mail
+	@$(BIN)/python tests/mail/check.py build/mail
+
+lock: ## write the lock files anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --extra dev pyproject.toml --output-file requirements-dev.lock
+
+clean: ## remove everything that was made here
+	rm -rf .venv build demo *.egg-info

@@ -1,0 +1,1 @@
+"""The Friday machine: from sources to a sent issue."""

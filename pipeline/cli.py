@@ -1,0 +1,352 @@
+"""The command `friday`: thin verbs over functions that a test also calls.
+
+Everything heavy is imported by the verb that needs it, so that `friday --help` answers at once.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.errors import DecisionNeeded, FridayError, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.issue import RenderedIssue, Slot
+    from pipeline.ledger import Report
+    from pipeline.newsroom import Newsroom
+
+app = typer.Typer(
+    help="A newsletter that writes its own Friday.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+people = typer.Typer(help="Who gets the newsletter.", no_args_is_help=True)
+app.add_typer(people, name="subscribers")
+
+SlotName = Annotated[
+    str | None, typer.Argument(metavar="[SLOT]", help="The slot's date, such as 2026-11-27; the due or next one if left out.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+_config: Path | None = None
+
+
+def main() -> None:
+    """Run a verb; what Friday foresees becomes a message on stderr and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except FridayError as error:
+        typer.echo(error, err=True)
+        sys.exit(error.exit_code)
+
+
+@app.callback()
+def options(
+    config: Annotated[Path | None, typer.Option(help="The config file; else FRIDAY_CONFIG, else ./config.toml.")] = None,
+) -> None:
+    """A newsletter that writes its own Friday."""
+    global _config  # noqa: PLW0603 - one process runs one verb, and every verb needs the path
+    _config = config
+
+
+@app.command()
+def check() -> None:
+    """Read config, terms and templates, and name every mistake with file and line."""
+    from pipeline.publish import check as check_content
+
+    newsroom = _newsroom()
+    terms = check_content(newsroom)
+    sources = len(newsroom.sources)
+    typer.echo(f"{newsroom.config.path}: no mistakes; {terms} terms, {sources} {'source' if sources == 1 else 'sources'}.")
+
+
+@app.command()
+def collect() -> None:
+    """Read every source into the story inbox."""
+    from pipeline import collect as side_road
+    from pipeline import show
+
+    newsroom = _newsroom(writes=True)
+    if not newsroom.sources:
+        raise UsageError(f"{newsroom.config.path} names no [[sources]] to collect from")
+    visits = side_road.collect(newsroom, lambda visit: typer.echo(show.visit_line(visit), err=True))
+    typer.echo(show.visits_summary(visits))
+
+
+@app.command()
+def draft(slot: SlotName = None, as_json: AsJson = False) -> None:
+    """Show what would go out: stories with scores and reasons, the term, the findings. Writes nothing."""
+    from pipeline import publish as route
+    from pipeline import show
+
+    newsroom = _newsroom()
+    drafted = route.draft(newsroom, _slot(newsroom, slot))
+    if as_json:
+        _echo_json(show.draft_json(drafted))
+    else:
+        _echo_lines(show.draft_lines(drafted))
+
+
+@app.command()
+def preview(
+    slot: SlotName = None,
+    port: Annotated[int, typer.Option(help="On the loopback address.")] = 8011,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Show the very issue in the browser; it reloads itself when a template, term or style is saved."""
+    from pipeline.web.preview import serve_preview
+
+    newsroom = _newsroom()
+    serve_preview(newsroom, _slot(newsroom, slot), port, open_browser=browser)
+
+
+@app.command()
+def approve(slot: SlotName = None) -> None:
+    """Freeze the issue now: what is approved is what is sent, to the byte."""
+    from pipeline import publish as route
+    from pipeline import show
+
+    newsroom = _newsroom(writes=True)
+    _echo_lines(show.report_lines(route.approve(newsroom, _slot(newsroom, slot))))
+
+
+@app.command()
+def reopen(slot: SlotName = None) -> None:
+    """Void an approval, as long as no reader is enrolled."""
+    from pipeline import publish as route
+
+    newsroom = _newsroom(writes=True)
+    chosen = _slot(newsroom, slot)
+    route.reopen(newsroom, chosen)
+    typer.echo(f"{chosen.name} is open again; nothing is frozen.")
+
+
+@app.command()
+def publish(
+    slot: SlotName = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Though it is not due yet, or its grace is over.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen and write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask at a terminal.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole route. Call it as often as you like: nobody gets a second copy."""
+    from pipeline import publish as route
+    from pipeline import show
+
+    newsroom = _newsroom(writes=not dry_run)
+    chosen = _slot(newsroom, slot)
+    if dry_run:
+        _echo_lines(show.draft_lines(route.draft(newsroom, chosen)))
+        typer.echo(f"Would go to {route.count_readers(newsroom):,} readers. Nothing was written.")
+        return
+    try:
+        with _Progress(f"Sending {chosen.name}") as progress:
+            ask = _agree if sys.stdin.isatty() and not yes else _always
+            sent = route.publish(newsroom, chosen, anyway=anyway, agree=ask, progress=progress)
+    except KeyboardInterrupt:
+        raise DecisionNeeded(f"interrupted; `friday publish {chosen.name}` goes on where it stopped") from None
+    _echo_report(sent, as_json=as_json)
+
+
+@app.command()
+def report(slot: SlotName = None, as_json: AsJson = False) -> None:
+    """How an issue stands: every reader in exactly one counted state, every unknown copy by name."""
+    from pipeline import publish as route
+    from pipeline import show
+
+    newsroom = _newsroom()
+    found = route.report(newsroom, _slot(newsroom, slot))
+    if as_json:
+        _echo_json(show.report_json(found))
+    else:
+        _echo_lines(show.report_lines(found))
+
+
+@app.command()
+def resolve(
+    slot: Annotated[str, typer.Argument(metavar="SLOT", help="The slot's date, such as 2026-11-27.")],
+    accepted: Annotated[bool, typer.Option("--accepted", help="They have it.")] = False,
+    resend: Annotated[bool, typer.Option("--resend", help="Send again, at the risk of a second copy.")] = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Leave them without this issue.")] = False,
+    reader: Annotated[str | None, typer.Option(help="Only this address.")] = None,
+) -> None:
+    """Decide about unknown copies."""
+    from pipeline import publish as route
+    from pipeline.ledger import Decision
+
+    chosen = [each for each, wanted in zip(Decision, (accepted, resend, skip), strict=True) if wanted]
+    if len(chosen) != 1:
+        raise UsageError("say exactly one of --accepted, --resend and --skip")
+    newsroom = _newsroom(writes=True)
+    moved = route.resolve(newsroom, newsroom.schedule.named(slot), chosen[0], reader)
+    again = f"; `friday publish {slot}` sends them" if moved and chosen[0] is Decision.RESEND else ""
+    typer.echo(f"{moved:,} unknown {'copy' if moved == 1 else 'copies'} decided: {chosen[0].value}{again}.")
+
+
+@app.command()
+def serve(
+    port: Annotated[int | None, typer.Option(help="Instead of web.port.")] = None,
+) -> None:
+    """The public pages and the clock in one process: collect, and publish when a slot is due."""
+    from pipeline import serve as house
+
+    logging.getLogger("pipeline").setLevel(logging.INFO)
+    house.serve(_newsroom(writes=True), port)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Made anew each time.")] = Path("demo"),
+    serve: Annotated[bool, typer.Option(help="Serve the preview at the end.")] = True,
+    port: Annotated[int, typer.Option(help="Of the preview.")] = 8011,
+) -> None:
+    """The whole Friday on bundled sample data, then the preview."""
+    from pipeline.demo import run_demo
+    from pipeline.web.preview import serve_preview
+
+    newsroom, slot = run_demo(folder.absolute(), typer.echo)
+    if serve:
+        serve_preview(newsroom, slot, port, open_browser=False)
+    else:
+        typer.echo(f"See it in the browser: friday --config {folder / 'config.toml'} preview {slot.name}")
+
+
+@people.command("add")
+def add_subscriber(address: str, name: Annotated[str, typer.Option(help="As the person writes it.")] = "") -> None:
+    """Put one address on the roll as active. Only with the person's consent."""
+    from subscribers import roll
+
+    newsroom = _newsroom(writes=True)
+    with newsroom.database.write() as session:
+        added = roll.add(session, address, newsroom.now(), name)
+    typer.echo("Added." if added.new else f"Known already: {added.subscriber.state}. Nothing changed.")
+
+
+@people.command("list")
+def list_subscribers(
+    state: Annotated[str | None, typer.Option(help="pending, active or unsubscribed.")] = None, as_json: AsJson = False
+) -> None:
+    """Everybody on the roll, by address."""
+    from subscribers import roll
+    from subscribers.models import State
+
+    if state not in (None, *State):
+        raise UsageError(f"{state!r} is not a state: there is {', '.join(State)}")
+    newsroom = _newsroom()
+    with newsroom.database.read() as session:
+        rows = [
+            {"address": who.address, "name": who.name, "state": who.state, "suppressed": why, "joined": who.joined.isoformat()}
+            for who, why in roll.listed(session, State(state) if state else None)
+        ]
+    if as_json:
+        _echo_json(rows)
+        return
+    for row in rows:
+        typer.echo(f"{row['address']}  {row['state']}" + (f", suppressed ({row['suppressed']})" if row["suppressed"] else ""))
+    typer.echo(f"{len(rows):,} {'subscriber' if len(rows) == 1 else 'subscribers'}", err=True)
+
+
+@people.command("import")
+def import_subscribers(file: Annotated[Path, typer.Argument(metavar="FILE.csv")]) -> None:
+    """Put every address of a CSV file on the roll. Whoever has left stays away."""
+    from subscribers import exchange
+
+    newsroom = _newsroom(writes=True)
+    with newsroom.database.write() as session:
+        imported = exchange.import_csv(session, file, newsroom.now())
+    for line, reason in imported.refused:
+        typer.echo(f"{file}:{line}: {reason}", err=True)
+    typer.echo(f"{imported.added:,} added, {imported.known:,} known already, {len(imported.refused):,} refused.")
+
+
+@people.command("unsubscribe")
+def unsubscribe(address: str) -> None:
+    """Take one address off the roll."""
+    from subscribers import roll
+
+    newsroom = _newsroom(writes=True)
+    with newsroom.database.write() as session:
+        found = roll.unsubscribe(session, roll.normalise(address).key, newsroom.now())
+    if not found:
+        raise UsageError("nobody of that address is on the roll")
+    typer.echo("Unsubscribed.")
+
+
+@people.command("suppress")
+def suppress(address: str, note: Annotated[str, typer.Option(help="Why, for yourself.")] = "") -> None:
+    """Never mail an address again, whether or not it is on the roll."""
+    from subscribers import roll
+    from subscribers.models import Why
+
+    newsroom = _newsroom(writes=True)
+    with newsroom.database.write() as session:
+        new = roll.suppress(session, address, Why.MANUAL, newsroom.now(), note)
+    typer.echo("Suppressed." if new else "Suppressed already. Nothing changed.")
+
+
+def _newsroom(*, writes: bool = False) -> "Newsroom":
+    from pipeline.newsroom import open_newsroom
+
+    newsroom = open_newsroom(_config)
+    if writes:
+        newsroom.database.migrate()
+    return newsroom
+
+
+def _slot(newsroom: "Newsroom", name: str | None) -> "Slot":
+    return newsroom.schedule.named(name) if name else newsroom.schedule.current(newsroom.now())
+
+
+def _always(_issue: "RenderedIssue", _readers: int) -> bool:
+    return True
+
+
+def _agree(issue: "RenderedIssue", readers: int) -> bool:
+    typer.echo(f"Issue {issue.number} of {issue.slot}: {issue.subject}", err=True)
+    return typer.confirm(f"Send it to {readers:,} {'reader' if readers == 1 else 'readers'}?", err=True)
+
+
+def _echo_lines(lines: Any) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def _echo_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _echo_report(sent: "Report", *, as_json: bool) -> None:
+    from pipeline import show
+    from pipeline.books import IssueState
+
+    if as_json:
+        _echo_json(show.report_json(sent))
+    else:
+        _echo_lines(show.report_lines(sent))
+    if sent.state != IssueState.SENT:
+        raise typer.Exit(DecisionNeeded.exit_code)
+
+
+class _Progress:
+    """Copies settled, on stderr: a counter that rewrites itself at a terminal, else one line at the end."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._done = 0
+        self._live = sys.stderr.isatty()
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __call__(self, copies: int) -> None:
+        self._done += copies
+        if self._live:
+            typer.echo(f"\r{self._label}: {self._done:,}", err=True, nl=False)
+
+    def __exit__(self, *_: object) -> None:
+        if self._done:
+            typer.echo(f"\r{self._label}: {self._done:,} copies handled", err=True)

@@ -1,0 +1,85 @@
+"""Turn a selection into an issue: number, subject, preheader, order, lines. Pure."""
+
+from collections.abc import Mapping
+
+from pipeline.issue import Chosen, Issue, Line, Masthead, RelatedTerm, Selection, Slot, Term, TermBox
+from pipeline.text import shorten, words
+
+SUBJECT = 64
+PREHEADER = 90
+TITLE = 140
+SUMMARY = 280
+WHY = 220
+
+_NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
+
+
+def compose(number: int, slot: Slot, selection: Selection, glossary: Mapping[str, Term], masthead: Masthead) -> Issue:
+    """The issue of a slot, best story first."""
+    lines = tuple(_line(chosen) for chosen in selection.stories)
+    term = _box(selection.term.term, glossary, masthead.glossary_url) if selection.term else None
+    return Issue(
+        number=number,
+        slot=slot,
+        masthead=masthead,
+        subject=shorten(lines[0].title, SUBJECT) if lines else masthead.title,
+        preheader=_preheader(lines, term),
+        note=_note(selection),
+        lines=lines,
+        term=term,
+        view_url=f"{masthead.base_url}/issues/{slot.name}",
+    )
+
+
+def _line(chosen: Chosen) -> Line:
+    story = chosen.story
+    why = story.why or next((other.why for other in chosen.also if other.why), "")
+    return Line(
+        title=shorten(story.title, TITLE),
+        url=story.url,
+        source=story.source,
+        also=tuple(source for source in chosen.sources if source != story.source),
+        minutes=story.minutes,
+        summary=_summary(chosen),
+        why=shorten(why, WHY),
+    )
+
+
+def _summary(chosen: Chosen) -> str:
+    """The linked telling's own summary; the fullest of the others where it only repeats its title."""
+    title = set(words(chosen.story.title))
+    told = [chosen.story.summary, *sorted((other.summary for other in chosen.also), key=len, reverse=True)]
+    return next((shorten(summary, SUMMARY) for summary in told if set(words(summary)) - title), "")
+
+
+def _preheader(lines: tuple[Line, ...], term: TermBox | None) -> str:
+    parts = [line.title for line in lines[1:3]]
+    if term:
+        parts.insert(1 if len(parts) > 1 else len(parts), f"the term: {term.name}")
+    return shorten("Also: " + " · ".join(parts), PREHEADER) if parts else ""
+
+
+def _note(selection: Selection) -> str:
+    chosen, told, sources = len(selection.stories), selection.told, selection.sources
+    came = f"{_number(told).capitalize()} {_plural('story', told)} came in from {_number(sources)} {_plural('source', sources)} this week."
+    kept = "This is the one to know" if chosen == 1 else f"These {_number(chosen)} are the ones to know"
+    term = f", and {selection.term.term.name} is the term to know them by." if selection.term else "."
+    return f"{came} {kept}{term}"
+
+
+def _number(number: int) -> str:
+    return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
+
+
+def _plural(noun: str, number: int) -> str:
+    if number == 1:
+        return noun
+    return noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+
+
+def _box(term: Term, glossary: Mapping[str, Term], glossary_url: str) -> TermBox:
+    def url(slug: str) -> str:
+        return glossary_url.replace("{slug}", slug)
+
+    related = tuple(RelatedTerm(glossary[slug].name, glossary[slug].definition, url(slug)) for slug in term.related)
+    return TermBox(term.name, term.topic, url(term.slug), term.definition, term.why, term.practice, related)

@@ -1,0 +1,315 @@
+"""config.toml and the environment's secrets, read into one frozen value; every mistake at once, with its path."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ConfigError, Problem
+from pipeline.issue import Masthead
+from pipeline.pick import Weights
+from pipeline.schedule import WEEKDAYS, Schedule
+
+FILE = "config.toml"
+Kind = TypeVar("Kind", bound="Section")
+
+
+class Section(BaseModel):
+    """A table of config.toml: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+def _web_address(value: str) -> str:
+    parts = urlsplit(value)
+    local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not parts.hostname or parts.scheme not in ("https", "http"):
+        raise ValueError("is not an address such as https://news.example.org")
+    if parts.scheme == "http" and not local:
+        raise ValueError("must begin with https:// (http is for localhost only)")
+    return value.rstrip("/")
+
+
+def _mail_address(value: str) -> str:
+    try:
+        return validate_email(value, check_deliverability=False).normalized
+    except EmailNotValidError as error:
+        raise ValueError(f"is not a mail address: {error}") from None
+
+
+def _printable(value: str) -> str:
+    if any(ord(char) < 32 or char in "\x7f\x85\u2028\u2029" for char in value):
+        raise ValueError("must be one line without control characters")
+    return value
+
+
+def _zone(value: object) -> ZoneInfo:
+    names = available_timezones()
+    if isinstance(value, str) and value in names:
+        return ZoneInfo(value)
+    near = difflib.get_close_matches(str(value), names, 1, 0.6)
+    raise ValueError(f"{value!r} is not a time zone" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def _colour(value: str) -> str:
+    if len(value) != 7 or value[0] != "#" or not all(char in "0123456789abcdefABCDEF" for char in value[1:]):
+        raise ValueError("is not a colour such as #a3391a")
+    return value
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+OneLine = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+
+
+class Newsletter(Section):
+    """Who writes, from where, and what every issue promises."""
+
+    title: OneLine
+    tagline: OneLine
+    sender_name: Annotated[str, AfterValidator(_printable)] = ""
+    sender: Annotated[MailAddress, Field(alias="from")]
+    reply_to: MailAddress | None = None
+    postal_address: OneLine
+    base_url: WebAddress
+    signup_url: WebAddress | None = None
+    glossary_url: WebAddress | None = None
+    language: Annotated[str, Field(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")] = "en"
+    stories: Annotated[int, Field(ge=1, le=20)] = 5
+    fewest: Annotated[int, Field(ge=1, le=20)] = 1
+
+
+class Brand(Section):
+    """How an issue looks."""
+
+    template: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] = "weekly"
+    accent: Annotated[str, AfterValidator(_colour)] = "#a3391a"
+    mark: Annotated[OneLine, Field(max_length=2)] = "F"
+
+
+class Timetable(Section):
+    """When issues go out."""
+
+    weekday: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] = "fri"
+    at: time = time(9)
+    timezone: Annotated[ZoneInfo, BeforeValidator(_zone)]
+    grace_hours: Annotated[float, Field(gt=0, le=144)] = 6
+    skip: tuple[date, ...] = ()
+    collect_every_hours: Annotated[float, Field(gt=0, le=168)] = 3
+
+
+class Picking(Section):
+    """Points for what makes a story matter; see `pick.Weights`."""
+
+    sources: float = Weights().sources
+    event: float = Weights().event
+    version: float = Weights().version
+    money: float = Weights().money
+    aside: float = Weights().aside
+    alike: Annotated[float, Field(gt=0, le=1)] = Weights().alike
+    least: float = Weights().least
+    per_source: Annotated[int, Field(ge=1)] = Weights().per_source
+    runners_up: Annotated[int, Field(ge=0, le=100)] = Weights().runners_up
+
+
+class Storage(Section):
+    """Where rows are kept."""
+
+    url: str = "sqlite:///friday.db"
+
+
+class Web(Section):
+    """Where `friday serve` listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8010
+
+
+class Folders(Section):
+    """Where editors keep terms and templates, relative to the config file."""
+
+    terms: Path = Path("terms")
+    templates: Path = Path("templates")
+
+
+class _File(Section):
+    newsletter: Newsletter
+    brand: Brand = Brand()
+    schedule: Timetable
+    picking: Picking = Picking()
+    database: Storage = Storage()
+    web: Web = Web()
+    folders: Folders = Folders()
+    provider: dict[str, Any] = Field(default_factory=lambda: {"name": "outbox"})
+    sources: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Secrets by name, from the environment or from the file that `NAME_FILE` points at. Never printed."""
+
+    environment: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return "Secrets(...)"
+
+    def get(self, name: str) -> str | None:
+        """The secret of that name, or None.
+
+        Raises:
+            ConfigError: its file cannot be read.
+        """
+        path = self.environment.get(f"{name}_FILE")
+        if not path:
+            return self.environment.get(name, "").strip() or None
+        try:
+            return Path(path).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError([Problem(f"{name}_FILE", f"{path} cannot be read: {error}")]) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the operator decided. Paths are absolute; provider and sources are still as they were written."""
+
+    path: Path
+    newsletter: Newsletter
+    brand: Brand
+    timetable: Timetable
+    picking: Picking
+    web: Web
+    database_url: str
+    terms: Path
+    templates: Path
+    provider: Mapping[str, Any]
+    sources: tuple[Mapping[str, Any], ...]
+    secrets: Secrets
+
+    @property
+    def masthead(self) -> Masthead:
+        """What every issue has in common."""
+        own = self.newsletter
+        return Masthead(
+            title=own.title,
+            tagline=own.tagline,
+            sender_name=own.sender_name or own.title,
+            sender=own.sender,
+            reply_to=own.reply_to or own.sender,
+            postal_address=own.postal_address,
+            base_url=own.base_url,
+            signup_url=own.signup_url or own.base_url + "/",
+            language=own.language,
+            glossary_url=own.glossary_url or "",
+            accent=self.brand.accent,
+            mark=self.brand.mark,
+        )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The weekly slot."""
+        plan = self.timetable
+        return Schedule(
+            weekday=WEEKDAYS.index(plan.weekday),
+            at=plan.at,
+            zone=plan.timezone,
+            grace=timedelta(hours=plan.grace_hours),
+            skipped=frozenset(plan.skip),
+        )
+
+
+def find(path: Path | None, environment: Mapping[str, str] | None = None) -> Path:
+    """The config file: the one named, else that of `FRIDAY_CONFIG`, else ./config.toml."""
+    named = (os.environ if environment is None else environment).get("FRIDAY_CONFIG")
+    return (path or Path(named or FILE)).absolute()
+
+
+def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dict[str, Any], list[Problem]]:
+    """The config with what was written and every mistake in it; None where there is any.
+
+    The raw tables come back even so, for the rooms that know a provider's or source's options.
+
+    Raises:
+        ConfigError: the file cannot be read as TOML at all.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError([Problem(str(path), "there is no such file", "name one by --config")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error}")]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([Problem(str(path), f"is not TOML: {error}")]) from None
+    file, problems = parse(_File, raw, "")
+    if file is None:
+        return None, raw, problems
+    if file.newsletter.fewest > file.newsletter.stories:
+        problems.append(Problem("newsletter.fewest", "is more than newsletter.stories"))
+    here = path.parent
+    config = Config(
+        path=path,
+        newsletter=file.newsletter,
+        brand=file.brand,
+        timetable=file.schedule,
+        picking=file.picking,
+        web=file.web,
+        database_url=_database_url(file.database.url, here),
+        terms=here / file.folders.terms,
+        templates=here / file.folders.templates,
+        provider=file.provider,
+        sources=file.sources,
+        secrets=Secrets(environment),
+    )
+    return (None if problems else config), raw, problems
+
+
+def parse(kind: type[Kind], raw: object, path: str) -> tuple[Kind | None, list[Problem]]:
+    """A table as its type, or every mistake in it with its dotted path below `path`."""
+    try:
+        return kind.model_validate(raw), []
+    except ValidationError as error:
+        return None, [_problem(kind, each, path) for each in error.errors()]
+
+
+def _problem(kind: type[Section], error: Any, path: str) -> Problem:
+    where = ".".join([path, *(f"[{part}]" if isinstance(part, int) else str(part) for part in error["loc"])])
+    where = where.lstrip(".").replace(".[", "[")
+    match error["type"]:
+        case "extra_forbidden":
+            known = _known_keys(kind, error["loc"])
+            near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+            return Problem(where, "unknown key", f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
+        case "missing":
+            return Problem(where, "is missing")
+        case _:
+            what = error["msg"].removeprefix("Value error, ")
+            shown = (
+                ""
+                if isinstance(error["input"], dict | list) or what.startswith(repr(error["input"]))
+                else f"{error['input']!r} "
+            )
+            return Problem(where, shown + what[0].lower() + what[1:])
+
+
+def _known_keys(kind: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    for part in loc[:-1]:
+        field = kind.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        kind = field.annotation
+    return sorted(field.alias or name for name, field in kind.model_fields.items())
+
+
+def _database_url(url: str, here: Path) -> str:
+    prefix = "sqlite:///"
+    if url.startswith(prefix) and not url.startswith(prefix + "/"):
+        return prefix + str(here / url.removeprefix(prefix))
+    return url

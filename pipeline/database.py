@@ -1,0 +1,146 @@
+"""The engine, read and write sessions, the SQLite rules and the aware-UTC column."""
+
+import importlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import Connection, DateTime, Dialect, Engine, TypeDecorator, create_engine, event, inspect, make_url, text
+from sqlmodel import Session
+
+from pipeline.errors import ConfigError, Problem
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_MS = 10_000
+# Any constant does; it keeps two processes from migrating one PostgreSQL database at once.
+_MIGRATION_LOCK = 714_902_26
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware datetime, stored as UTC; SQLite would hand it back naive."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse what has no zone."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a naive datetime cannot be stored")
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Give back an aware datetime in UTC."""
+        if not isinstance(value, datetime):
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database by URL. Nothing is opened before the first session."""
+
+    url: str
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, with the SQLite rules applied where it is SQLite."""
+        if make_url(self.url).get_backend_name() == "sqlite":
+            return _sqlite_engine(self.url)
+        return create_engine(self.url, pool_pre_ping=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that looks: it sees one state of the database and leaves no trace."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits at the end, or nothing at all; writers of SQLite take turns from its first statement."""
+        with Session(self.engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @property
+    def revision(self) -> str | None:
+        """The migration that the database is at; None where it has no tables yet."""
+        path = make_url(self.url).database
+        if make_url(self.url).get_backend_name() == "sqlite" and not (path and Path(path).exists()):
+            return None
+        with self.engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    def require(self) -> None:
+        """See that the tables are there and current, without touching them.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        from pipeline.migrations import HEAD
+
+        if self.revision is None:
+            raise ConfigError([Problem("database.url", "the database has no tables yet", "run `friday collect` first")])
+        if self.revision != HEAD:
+            what = f"the database is at revision {self.revision} and this version of Friday needs {HEAD}"
+            raise ConfigError([Problem("database.url", what, "run `friday collect`, which migrates it")])
+
+    def migrate(self) -> None:
+        """Bring the tables to the current revision, all of it or nothing; one process at a time."""
+        from pipeline.migrations import HEAD
+
+        if self.revision == HEAD:
+            return
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        path = make_url(self.url).database
+        if make_url(self.url).get_backend_name() == "sqlite" and path:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with self.engine.execution_options(writes=True).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _sqlite_engine(url: str) -> Engine:
+    module = _sqlite_module()
+    engine = create_engine(url, module=module)
+    # WAL before these releases can corrupt a database with two connections (https://www.sqlite.org/wal.html).
+    wal = _has_wal_fix(module.sqlite_version_info)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:
+        # The driver must not begin transactions by itself: its deferred ones lose updates silently.
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        connection.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if wal else 'EXTRA'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _sqlite_module() -> ModuleType:
+    try:
+        return importlib.import_module("pysqlite3")
+    except ImportError:
+        return sqlite3
+
+
+def _has_wal_fix(version: tuple[int, ...]) -> bool:
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)

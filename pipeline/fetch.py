@@ -1,0 +1,228 @@
+"""The one safe way to GET a foreign address: http(s) only, bounded in bytes and time, never into a private network."""
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+from urllib3.poolmanager import PoolManager
+from urllib3.util.connection import create_connection
+
+USER_AGENT = "Friday/0.1 (newsletter; reads feeds)"
+MOST_BYTES = 5 * 1024 * 1024
+DEADLINE = 15.0
+REDIRECTS = 3
+_MOVED = (301, 302, 303, 307, 308)
+_PORTS = {"http": 80, "https": 443}
+# Globally routed by the registry, yet gateways into private networks: NAT64, 6to4, Teredo.
+_GATEWAYS = [ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
+
+
+class FetchError(Exception):
+    """An address that could not be read, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What came back. `status` is 200 or 304; `url` is where redirects ended."""
+
+    status: int
+    url: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def fetch(
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    most_bytes: int = MOST_BYTES,
+    deadline: float = DEADLINE,
+    private: bool = False,
+) -> Page:
+    """Read an address, following at most three redirects, each checked like the first.
+
+    Args:
+        url: an absolute http or https address.
+        headers: sent along, for conditional requests.
+        most_bytes: of the decoded body; more is an error.
+        deadline: seconds for everything, redirects and name look-up included.
+        private: whether the host of `url` may lie in a private network and on any port. Hosts that it
+            redirects to may not.
+
+    Raises:
+        FetchError: whatever went wrong, in a sentence.
+    """
+    ends = time.monotonic() + deadline
+    start = urlsplit(url).netloc
+    with requests.Session() as session:
+        # Proxies, netrc and the like would go round the check of addresses.
+        session.trust_env = False
+        for _ in range(REDIRECTS + 1):
+            parts = _checked(url, private=private and urlsplit(url).netloc == start)
+            guard = _Guard(ends, private=private and parts.netloc == start)
+            session.mount(f"{parts.scheme}://", guard)
+            page = _get(session, url, {"User-Agent": USER_AGENT, **(headers or {})}, guard, most_bytes)
+            if page.status not in _MOVED:
+                return page
+            url = urljoin(url, page.headers.get("Location", ""))
+    raise FetchError(f"more than {REDIRECTS} redirects")
+
+
+def _checked(url: str, *, private: bool) -> Any:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise FetchError("not a valid address") from None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise FetchError("not an absolute http or https address")
+    if not private and port not in (None, _PORTS[parts.scheme]):
+        raise FetchError(f"port {port} is not the port of {parts.scheme}")
+    if parts.username or parts.password:
+        raise FetchError("the address carries a user name")
+    return parts
+
+
+def _get(session: requests.Session, url: str, headers: Mapping[str, str], guard: "_Guard", most_bytes: int) -> Page:
+    try:
+        with guard, session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=guard.left()) as answer:
+            if answer.status_code not in (200, 304, *_MOVED):
+                raise FetchError(f"answered {answer.status_code} {answer.reason}")
+            body = _body(answer, guard, most_bytes) if answer.status_code == 200 else b""
+            return Page(answer.status_code, url, body, dict(answer.headers))
+    except FetchError:
+        raise
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        # ValueError and AttributeError come from a socket that the alarm closed under a reader.
+        if guard.over():
+            raise FetchError("took longer than the deadline") from None
+        raise FetchError(_reason(error)) from None
+
+
+def _body(answer: requests.Response, guard: "_Guard", most_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while part := answer.raw.read1(64 * 1024, decode_content=True):
+        size += len(part)
+        if size > most_bytes:
+            raise FetchError(f"larger than {most_bytes:,} bytes")
+        if guard.over():
+            raise FetchError("took longer than the deadline")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _reason(error: Exception) -> str:
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, FetchError):
+            return str(cause)
+        seen.append(cause)
+        inner = next((arg for arg in cause.args if isinstance(arg, BaseException)), None)
+        cause = (
+            getattr(cause, "reason", None)
+            if isinstance(getattr(cause, "reason", None), BaseException)
+            else inner or cause.__cause__ or cause.__context__
+        )
+    deepest = seen[-1]
+    return f"{type(deepest).__name__}: {deepest}" if str(deepest) else type(deepest).__name__
+
+
+class _Guard(HTTPAdapter):
+    """Connects to checked addresses only, and closes the connection when time is over."""
+
+    def __init__(self, ends: float, *, private: bool) -> None:
+        self._ends = ends
+        self._private = private
+        self._sockets: list[socket.socket] = []
+        self._alarm: threading.Timer | None = None
+        super().__init__(max_retries=0)
+
+    def left(self) -> float:
+        return max(0.001, self._ends - time.monotonic())
+
+    def over(self) -> bool:
+        return time.monotonic() >= self._ends
+
+    def __enter__(self) -> "_Guard":
+        self._alarm = threading.Timer(self.left(), self._close)
+        self._alarm.daemon = True
+        self._alarm.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._alarm:
+            self._alarm.cancel()
+        self.close()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Build the pool whose connections are made by `connect`."""
+        guard = self
+
+        class Plain(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                return guard.connect(self._dns_host, self.port or 80)
+
+        class Encrypted(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                return guard.connect(self._dns_host, self.port or 443)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class EncryptedPool(HTTPSConnectionPool):
+            ConnectionCls = Encrypted
+
+        self.poolmanager = PoolManager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """Resolve once, refuse unless every address is public, and connect to just those."""
+        try:
+            found = {str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        except OSError as error:
+            raise FetchError(f"the name {host} cannot be found: {error}") from None
+        if not self._private and not all(is_public(address) for address in found):
+            raise FetchError(f"{host} lies in a private network")
+        trouble: OSError | None = None
+        for address in sorted(found, key=lambda each: ":" in each):
+            try:
+                made = create_connection((address, port), timeout=self.left())
+            except OSError as error:
+                trouble = error
+                continue
+            self._sockets.append(made)
+            return made
+        raise FetchError(f"cannot connect to {host}: {trouble}")
+
+    def _close(self) -> None:
+        for each in self._sockets:
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is a plain public unicast one, not a way into a private network."""
+    try:
+        ip = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    if mapped is not None:
+        return is_public(str(mapped))
+    if ip.is_multicast or getattr(ip, "is_site_local", False) or ip.is_reserved:
+        return False
+    return ip.is_global and not any(ip in network for network in _GATEWAYS if ip.version == network.version)

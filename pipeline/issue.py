@@ -1,0 +1,281 @@
+"""The vocabulary: one frozen type for each station of the route, and nothing that acts."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One planned publication. `at` is the aware UTC instant at which it opens."""
+
+    day: date
+    at: datetime
+
+    @property
+    def name(self) -> str:
+        """The slot's local date in ISO 8601, such as `2026-11-27`."""
+        return self.day.isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Something worth reading, as a source told it. Texts are plain; `published` is aware UTC."""
+
+    url: str
+    title: str
+    source: str
+    published: datetime
+    summary: str = ""
+    why: str = ""
+    minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a term's text, letter for letter, and where it comes from."""
+
+    figure: str
+    source: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A glossary entry. `definition`, `why` and `practice` are Markdown paragraphs."""
+
+    slug: str
+    name: str
+    topic: str
+    definition: str
+    why: str
+    practice: str
+    related: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something scored: the points it gave and a sentence that an editor understands."""
+
+    points: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A story of a selection with its score, the reasons, and who else told it."""
+
+    story: Story
+    score: float
+    reasons: tuple[Reason, ...]
+    also: tuple[Story, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that told it, the one that is linked first."""
+        return tuple(dict.fromkeys((self.story.source, *(other.source for other in self.also))))
+
+
+@dataclass(frozen=True, slots=True)
+class Featured:
+    """The term of the week with the reasons for it."""
+
+    term: Term
+    score: float
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What `pick` and `feature` chose, out of how many stories of how many sources."""
+
+    stories: tuple[Chosen, ...]
+    runners_up: tuple[Chosen, ...]
+    term: Featured | None
+    told: int
+    sources: int
+
+
+@dataclass(frozen=True, slots=True)
+class Masthead:
+    """What every issue of one newsletter has in common."""
+
+    title: str
+    tagline: str
+    sender_name: str
+    sender: str
+    reply_to: str
+    postal_address: str
+    base_url: str
+    signup_url: str
+    language: str
+    glossary_url: str = ""
+    accent: str = "#a3391a"
+    mark: str = "F"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One story as an issue prints it."""
+
+    title: str
+    url: str
+    source: str
+    also: tuple[str, ...]
+    minutes: int | None
+    summary: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedTerm:
+    """A neighbour of the featured term; `url` is empty where no public glossary is known."""
+
+    name: str
+    definition: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class TermBox:
+    """The featured term as an issue prints it; the parts are Markdown paragraphs."""
+
+    name: str
+    topic: str
+    url: str
+    definition: str
+    why: str
+    practice: str
+    related: tuple[RelatedTerm, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Everything that a template may print."""
+
+    number: int
+    slot: Slot
+    masthead: Masthead
+    subject: str
+    preheader: str
+    note: str
+    lines: tuple[Line, ...]
+    term: TermBox | None
+    view_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedIssue:
+    """The bytes that everybody gets, with stand-ins where a reader's own values go.
+
+    `stand_ins` maps the name of a value (`address`, `unsubscribe_url`) to the token that stands for it
+    in `html` and `text`.
+    """
+
+    slot: str
+    number: int
+    title: str
+    sender_name: str
+    sender: str
+    reply_to: str
+    base_url: str
+    subject: str
+    preheader: str
+    html: str
+    text: str
+    stand_ins: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """The canonical form that is stored and hashed."""
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, frozen: str) -> "RenderedIssue":
+        """The issue that `to_json` wrote."""
+        return cls(**json.loads(frozen))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, in hex: what an approval binds to."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One issue for one reader. `ref` is opaque: 32 hex digits, the delivery's name outside."""
+
+    ref: str
+    address: str
+    unsubscribe_url: str
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The reader's own values by the names of the stand-ins."""
+        return {"address": self.address, "unsubscribe_url": self.unsubscribe_url}
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What is handed to a provider in one call: ordered copies under one key and one date.
+
+    The same key always means the same bytes, so everything that shapes them is here.
+    """
+
+    key: str
+    dated: datetime
+    copies: tuple[Copy, ...]
+
+    def digest(self, issue_digest: str) -> str:
+        """SHA-256 in hex over all that determines the bytes of this parcel of an issue."""
+        parts = [issue_digest, self.key, self.dated.isoformat()]
+        parts += [part for copy in self.copies for part in (copy.ref, copy.address, copy.unsubscribe_url)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The provider's answer at the counter for one copy."""
+
+    ref: str
+    accepted: bool
+    provider_id: str = ""
+    reason: str = ""
+
+
+class Level(StrEnum):
+    """How bad a finding is. An error blocks freezing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about an issue that an editor should see before it leaves."""
+
+    level: Level
+    check: str
+    what: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The left half of the route for one slot: all that can be known before anything is written."""
+
+    slot: Slot
+    selection: Selection
+    issue: Issue
+    rendered: RenderedIssue
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that block freezing."""
+        return tuple(finding for finding in self.findings if finding.level is Level.ERROR)

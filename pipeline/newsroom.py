@@ -1,0 +1,117 @@
+"""The newsroom: the one value that holds everything the route reaches for, built once by a door."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import psutil
+
+from pipeline import config as config_file
+from pipeline.config import Config, Secrets
+from pipeline.database import Database
+from pipeline.errors import ConfigError, Problem
+from pipeline.glossary import read_glossary
+from pipeline.issue import Masthead, Term
+from pipeline.pick import Weights
+from pipeline.providers import Provider, build_provider
+from pipeline.schedule import Schedule
+from pipeline.sources import Source, build_sources
+
+
+def wall_clock() -> datetime:
+    """Now, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Newsroom:
+    """Config, database, provider and sources, with the clock and the wait that tests replace."""
+
+    config: Config
+    database: Database
+    provider: Provider
+    sources: tuple[Source, ...]
+    now: Callable[[], datetime] = field(default=wall_clock)
+    wait: Callable[[float], None] = field(default=time.sleep)
+
+    @property
+    def masthead(self) -> Masthead:
+        """What every issue has in common."""
+        return self.config.masthead
+
+    @property
+    def schedule(self) -> Schedule:
+        """The weekly slot."""
+        return self.config.schedule
+
+    @property
+    def templates(self) -> Path:
+        """The folder of the issue template in use."""
+        return self.config.templates / "issue" / self.config.brand.template
+
+    @property
+    def glossary(self) -> dict[str, Term]:
+        """The terms as the files have them now.
+
+        Raises:
+            ContentError: a term is broken.
+        """
+        return read_glossary(self.config.terms)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Points for picking, with the weight of each source."""
+        own = self.config.picking.model_dump()
+        return Weights(**own, by_source={source.name: source.weight for source in self.sources})
+
+    @cached_property
+    def runner(self) -> str:
+        """This process among all: host, process number and start, so that nobody inherits a batch by chance."""
+        me = psutil.Process()
+        return f"{os.uname().nodename}/{me.pid}/{me.create_time():.2f}"
+
+
+def open_newsroom(path: Path | None, environment: Mapping[str, str] | None = None) -> Newsroom:
+    """The newsroom of a config file; nothing is opened or written yet.
+
+    Raises:
+        ConfigError: every mistake in the file, in the options of provider and sources, and every missing secret.
+    """
+    environment = os.environ if environment is None else environment
+    found = config_file.find(path, environment)
+    config, raw, problems = config_file.read(found, environment)
+    provider, wrong = build_provider(raw.get("provider", {"name": "outbox"}), Secrets(environment), found.parent)
+    problems += wrong
+    sources, wrong = build_sources(raw["sources"] if isinstance(raw.get("sources"), list) else [], found.parent)
+    problems += wrong
+    if config:
+        problems += _misplaced(config)
+    if problems or config is None or provider is None:
+        raise ConfigError(problems)
+    return Newsroom(config, Database(config.database_url), provider, sources)
+
+
+def _misplaced(config: Config) -> list[Problem]:
+    issue = config.templates / "issue"
+    folder = issue / config.brand.template
+    if not (folder / "issue.html").is_file():
+        there = sorted(path.name for path in issue.glob("*") if path.is_dir())
+        cure = f"there is {', '.join(there)}" if there else f"{issue} has none"
+        return [Problem("brand.template", f"{config.brand.template!r} is not a template", cure)]
+    return []
+
+
+def is_running(runner: str) -> bool:
+    """Whether a runner may still be at work: False only for a process of this machine that is gone."""
+    host, _, rest = runner.partition("/")
+    number, _, started = rest.partition("/")
+    if host != os.uname().nodename:
+        return True
+    try:
+        return f"{psutil.Process(int(number)).create_time():.2f}" == started
+    except psutil.NoSuchProcess:
+        return False

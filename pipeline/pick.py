@@ -1,0 +1,209 @@
+"""Choose the week's stories: group what tells the same story, score each group, say why.
+
+Pure. `score` is where a story's points come from, one line of `_reasons` each; the weights are the
+`[picking]` table of config.toml.
+"""
+
+import heapq
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.issue import Chosen, Reason, Selection, Story
+from pipeline.text import canonical_url, stem, tokens, versions, words
+
+_EVENTS = {
+    stem(word)
+    for word in """acquires announces approves bans blocks buys charges closes cuts debuts defeats drops ends fines fires
+    halts introduces introducing invests joins launches leaks lawsuit loses merges open-sources orders outage overturns
+    passes partners probes raises recalls releases releasing replaces resigns retires reveals rules ruling shuts signs
+    sues suit unveils upholds vetoes wins withdraws breach steps""".split()
+}
+_ASIDES = re.compile(
+    r"^(how|why|what|when|is|are|can|should|do|does|the case|on |inside|show hn|ask hn|tell hn|lessons|building|understanding"
+    r"|getting started|\d+ (ways|things|tips|lessons))\b|\b(guide|tutorial|how to|podcast|webinar|newsletter|roundup|round-up"
+    r"|recap|digest|opinion|interview|q&a|part \d|course|hiring|tips|explained|my |i )\b|\?$",
+    re.IGNORECASE,
+)
+_MONEY = re.compile(r"[$€£]\s?\d[\d.,]*\s?(b|bn|billion|m|mn|million|t|trillion)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Points for what makes a story matter, and where groups end. `alike` is a cosine from 0 to 1."""
+
+    sources: float = 3.0
+    event: float = 1.0
+    version: float = 0.6
+    money: float = 0.5
+    aside: float = -1.5
+    alike: float = 0.3
+    per_source: int = 2
+    runners_up: int = 8
+    least: float = 0.0
+    by_source: Mapping[str, float] = field(default_factory=dict)
+
+
+def pick(stories: Sequence[Story], past: Sequence[Story], weights: Weights, wanted: int) -> Selection:
+    """The best `wanted` stories of those told, none that a past issue already told, with runners-up.
+
+    Args:
+        stories: all that was told in the slot's week, in any order.
+        past: every telling of the stories of past issues.
+        weights: points and thresholds.
+        wanted: how many to choose; fewer are chosen when fewer reach `weights.least`.
+    """
+    told = sorted(stories, key=lambda story: (story.published, story.source, story.url))
+    old = {canonical_url(story.url) for story in past}
+    groups = [
+        [story for story in group if story in told_set]
+        for told_set in [set(told)]
+        for group in group_stories([*past, *told], weights.alike)
+        if not any(canonical_url(story.url) in old for story in group)
+    ]
+    ranked = sorted((score(group, weights) for group in groups), key=_rank)
+    chosen, rest = _spread([each for each in ranked if each.score > weights.least], wanted, weights.per_source)
+    return Selection(
+        stories=tuple(chosen),
+        runners_up=tuple(rest[: weights.runners_up]),
+        term=None,
+        told=len(told),
+        sources=len({story.source for story in told}),
+    )
+
+
+def score(group: Sequence[Story], weights: Weights) -> Chosen:
+    """One story out of all its tellings: the best is linked, the points are the sum of the reasons."""
+    reasons = tuple(_reasons(group, weights))
+    best, *others = sorted(group, key=lambda story: _telling(story, weights))
+    return Chosen(best, round(sum(reason.points for reason in reasons), 2), reasons, tuple(others))
+
+
+def _reasons(group: Sequence[Story], weights: Weights) -> Iterator[Reason]:
+    titles = [story.title for story in group]
+    sources = sorted({story.source for story in group})
+    weight = sum(weights.by_source.get(source, 1.0) for source in sources)
+    told = f"told by {len(sources)} sources: {', '.join(sources)}" if len(sources) > 1 else f"told by {sources[0]}"
+    yield Reason(round(weights.sources * math.log2(1 + weight), 2), told)
+    happened = next((word for title in titles for word in words(title) if stem(word) in _EVENTS), None)
+    if happened:
+        yield Reason(weights.event, f"something happened: “{happened}”")
+    named = next((name for title in titles for name in versions(title)), None)
+    if named:
+        yield Reason(weights.version, f"names a version: {named}")
+    sum_of_money = next((match.group() for title in titles if (match := _MONEY.search(title))), None)
+    if sum_of_money:
+        yield Reason(weights.money, f"money: {sum_of_money}")
+    asides = [title for title in titles if _ASIDES.search(title)]
+    if len(asides) * 2 > len(titles):
+        yield Reason(weights.aside, "reads like advice, opinion or a round-up rather than news")
+
+
+def _rank(chosen: Chosen) -> tuple[float, float, str]:
+    return (-chosen.score, -chosen.story.published.timestamp(), chosen.story.url)
+
+
+def _telling(story: Story, weights: Weights) -> tuple[bool, bool, bool, float, float, str]:
+    # The one to link says why it matters, has something to read, is safe to open, and came first.
+    return (
+        not story.why,
+        not story.url.startswith("https:"),
+        len(story.summary) < 80,
+        -weights.by_source.get(story.source, 1.0),
+        story.published.timestamp(),
+        story.url,
+    )
+
+
+def _spread(ranked: Sequence[Chosen], wanted: int, per_source: int) -> tuple[list[Chosen], list[Chosen]]:
+    chosen: list[Chosen] = []
+    rest: list[Chosen] = []
+    linked: Counter[str] = Counter()
+    for each in ranked:
+        if len(chosen) < wanted and linked[each.story.source] < per_source:
+            chosen.append(each)
+            linked[each.story.source] += 1
+        else:
+            rest.append(each)
+    # A week with one source only is better told by that source than not at all.
+    while rest and len(chosen) < wanted:
+        chosen.append(rest.pop(0))
+    return sorted(chosen, key=_rank), rest
+
+
+def group_stories(stories: Sequence[Story], alike: float) -> list[list[Story]]:
+    """Tellings of the same story, each group in the order given.
+
+    Addresses that are the same page belong together. Beyond that, groups are merged by average linkage
+    over the cosine of TF-IDF vectors, the most alike first, until the average falls below `alike`. One
+    source seldom tells a story twice, so two tellings by it must be nearly the same text.
+    """
+    pages: defaultdict[str, list[int]] = defaultdict(list)
+    for place, story in enumerate(stories):
+        pages[canonical_url(story.url)].append(place)
+    clusters = dict(enumerate(pages.values()))
+    links = _links(stories, list(clusters.values()))
+    heap = [(-total / (len(clusters[a]) * len(clusters[b])), a, b) for a in links for b, total in links[a].items() if a < b]
+    heapq.heapify(heap)
+    while heap:
+        average, a, b = heapq.heappop(heap)
+        if -average < alike:
+            break
+        if a not in clusters or b not in clusters:
+            continue
+        merged = max(clusters) + 1
+        clusters[merged] = clusters.pop(a) + clusters.pop(b)
+        totals: Counter[int] = Counter()
+        for part in (a, b):
+            totals.update(links.pop(part))
+        links[merged] = {other: total for other, total in totals.items() if other in clusters}
+        for other, total in links[merged].items():
+            links[other][merged] = total
+            heapq.heappush(heap, (-total / (len(clusters[merged]) * len(clusters[other])), other, merged))
+    return [[stories[place] for place in sorted(members)] for members in sorted(clusters.values(), key=min)]
+
+
+def _links(stories: Sequence[Story], clusters: Sequence[Sequence[int]]) -> dict[int, dict[int, float]]:
+    """The sum of similarities between each two clusters that share a word."""
+    home = {place: cluster for cluster, members in enumerate(clusters) for place in members}
+    links: dict[int, dict[int, float]] = {cluster: {} for cluster in range(len(clusters))}
+    for (a, b), cosine in _cosines([_vector(story) for story in stories]).items():
+        one, other = home[a], home[b]
+        if one == other:
+            continue
+        if stories[a].source == stories[b].source and cosine < 0.8:
+            continue
+        links[one][other] = links[one].get(other, 0.0) + cosine
+        links[other][one] = links[one][other]
+    return links
+
+
+def _vector(story: Story) -> Counter[str]:
+    counted = Counter(tokens(story.title))
+    vector = Counter({token: 2 * number for token, number in counted.items()})
+    vector.update(set(tokens(story.summary[:400])))
+    return vector
+
+
+def _cosines(vectors: Sequence[Mapping[str, float]]) -> dict[tuple[int, int], float]:
+    seen = Counter(token for vector in vectors for token in vector)
+    rarity = {token: math.log((1 + len(vectors)) / number) for token, number in seen.items()}
+    postings: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+    for place, vector in enumerate(vectors):
+        weighed = {token: math.log1p(number) * rarity[token] for token, number in vector.items()}
+        length = math.sqrt(sum(value * value for value in weighed.values())) or 1.0
+        for token, value in weighed.items():
+            postings[token].append((place, value / length))
+    products: defaultdict[tuple[int, int], float] = defaultdict(float)
+    for listed in postings.values():
+        for pair, product in _pairs(listed):
+            products[pair] += product
+    return products
+
+
+def _pairs(listed: Sequence[tuple[int, float]]) -> Iterable[tuple[tuple[int, int], float]]:
+    for index, (place, value) in enumerate(listed):
+        for other, another in listed[index + 1 :]:
+            yield (place, other), value * another

@@ -1,0 +1,257 @@
+"""The route, from a slot to a sent issue.
+
+    draft(newsroom, slot)            the left half: it reads and thinks, and writes nothing
+        inbox.window                 the stories of the seven days that end at the slot
+        pick.pick                    group, score, choose, say why             <- the score of a story
+        feature.feature              the term that fits and has waited longest
+        compose.compose              number, subject, preheader, lines
+        render.render                Jinja2 and premailer, once for everybody  <- templates/issue/weekly
+        proof.proof                  findings; an error blocks the next step
+
+    publish(newsroom, slot)          the whole route; call it as often as you like
+        ledger.freeze                the bytes with their hash, once: the first write
+        ledger.enrol                 the audience, once
+        deliver.Delivery             claim -> provider.send -> settle, batch by batch  <- providers/
+        ledger.report                who got it, who did not, and why
+
+Left of `freeze` nothing is written; right of it nothing is chosen. A crash, a late start, a second process
+and a nervous operator are all handled by one sentence: call `publish(slot)` again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline import inbox, ledger
+from pipeline.books import IssueRow, IssueState
+from pipeline.compose import compose
+from pipeline.deliver import Delivery
+from pipeline.errors import ContentError, DecisionNeeded, Problem, UsageError
+from pipeline.feature import feature
+from pipeline.issue import Draft, Finding, RenderedIssue, Slot, Story
+from pipeline.ledger import Decision, Report
+from pipeline.newsroom import Newsroom, is_running
+from pipeline.pick import pick
+from pipeline.proof import proof
+from pipeline.render import render
+from pipeline.schedule import Timing
+from subscribers import roll
+
+
+def draft(newsroom: Newsroom, slot: Slot) -> Draft:
+    """Everything that can be known about a slot's issue before it is frozen. Writes nothing.
+
+    Raises:
+        ContentError: a term or a template is broken.
+    """
+    glossary = newsroom.glossary
+    own = newsroom.config.newsletter
+    with newsroom.database.read() as session:
+        stories = inbox.window(session, slot)
+        past = ledger.past_stories(session, before=slot)
+        featured = ledger.featured_terms(session, before=slot)
+        number = ledger.next_number(session)
+    selection = pick(stories, past, newsroom.weights, own.stories)
+    selection = feature(selection, glossary, featured, slot.day)
+    issue = compose(number, slot, selection, glossary, newsroom.masthead)
+    rendered = render(issue, newsroom.templates)
+    return Draft(slot, selection, issue, rendered, proof(issue, rendered, own.stories, own.fewest))
+
+
+def check(newsroom: Newsroom) -> int:
+    """See that terms and templates can be read and printed; how many terms there are. Needs no database.
+
+    Raises:
+        ContentError: every mistake in the terms, else the first in the templates.
+    """
+    glossary = newsroom.glossary
+    slot = newsroom.schedule.current(newsroom.now())
+    story = Story("https://example.org/", "A story", "A source", slot.at, "What it says.", "Why it matters.", 3)
+    selection = feature(pick([story], [], newsroom.weights, 1), glossary, {}, slot.day)
+    render(compose(1, slot, selection, glossary, newsroom.masthead), newsroom.templates)
+    return len(glossary)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The very bytes of a slot, whether they are frozen, and the findings on a draft."""
+
+    rendered: RenderedIssue
+    frozen: bool
+    findings: tuple[Finding, ...] = ()
+
+
+def look(newsroom: Newsroom, slot: Slot) -> Look:
+    """What would be sent for a slot: the frozen bytes if there are any, else those of its draft.
+
+    Raises:
+        ContentError: a term or a template is broken.
+    """
+    issue = _frozen(newsroom, slot)
+    if issue:
+        return Look(issue.rendered, frozen=True)
+    drafted = draft(newsroom, slot)
+    return Look(drafted.rendered, frozen=False, findings=drafted.findings)
+
+
+def approve(newsroom: Newsroom, slot: Slot) -> Report:
+    """Freeze a slot's issue early. What is approved is what is sent, to the byte; twice is as once.
+
+    Raises:
+        ContentError: a finding blocks it.
+    """
+    issue = _frozen(newsroom, slot) or _freeze(newsroom, slot)
+    return _report(newsroom, issue)
+
+
+def reopen(newsroom: Newsroom, slot: Slot) -> None:
+    """Void an approval.
+
+    Raises:
+        UsageError: nothing is approved.
+        DecisionNeeded: readers are enrolled already.
+    """
+    with newsroom.database.write() as session:
+        ledger.reopen(session, slot.name)
+
+
+def publish(
+    newsroom: Newsroom,
+    slot: Slot,
+    *,
+    anyway: bool = False,
+    agree: Callable[[RenderedIssue, int], bool] = lambda _issue, _readers: True,
+    progress: Callable[[int], None] = lambda _copies: None,
+) -> Report:
+    """Run the whole route for a slot. Whoever got a copy before gets none again.
+
+    Args:
+        newsroom: what the route reaches for.
+        slot: which issue.
+        anyway: begin though the slot has not opened yet, or its grace is over. Once the audience is
+            enrolled that decision has been taken, and the issue is finished whenever this is called.
+        agree: asked with the issue and the number of its readers before they are enrolled.
+        progress: told the number of copies settled, batch by batch.
+
+    Raises:
+        ContentError: a finding blocks it; nothing was written.
+        DecisionNeeded: not due, or `agree` said no; nothing was enrolled.
+        ProviderError: the provider stands in the way; the issue is paused and nothing is lost.
+    """
+    issue = _frozen(newsroom, slot)
+    if issue is None or issue.state == IssueState.APPROVED:
+        _see_that_it_is_due(newsroom, slot, anyway=anyway)
+        drafted = None if issue else _checked(draft(newsroom, slot))
+        rendered = issue.rendered if issue else drafted.rendered if drafted else None
+        if rendered is None or not agree(rendered, count_readers(newsroom)):
+            raise DecisionNeeded("not sent")
+        issue = _enrol(newsroom, slot, drafted)
+    if issue.state == IssueState.PAUSED:
+        with newsroom.database.write() as session:
+            ledger.resume(session, issue)
+    if issue.state in (IssueState.SENDING, IssueState.PAUSED):
+        Delivery(
+            newsroom.database,
+            newsroom.provider,
+            issue,
+            newsroom.runner,
+            is_running,
+            newsroom.now,
+            newsroom.wait,
+            progress,
+        ).run()
+    return _report(newsroom, issue)
+
+
+def publish_due(newsroom: Newsroom) -> Report | None:
+    """What the clock rings for: publish the slot that is due, unless that is done or waits for a person.
+
+    Raises:
+        FridayError: as `publish` does.
+    """
+    slot = newsroom.schedule.due(newsroom.now())
+    if slot is None:
+        return None
+    issue = _frozen(newsroom, slot)
+    if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING):
+        return None
+    return publish(newsroom, slot)
+
+
+def report(newsroom: Newsroom, slot: Slot) -> Report:
+    """How a slot's issue stands.
+
+    Raises:
+        UsageError: nothing is frozen for the slot.
+    """
+    return _report(newsroom, _known(newsroom, slot))
+
+
+def resolve(newsroom: Newsroom, slot: Slot, decision: Decision, address: str | None = None) -> int:
+    """Decide about the unknown copies of an issue, all of them or one reader's; how many there were.
+
+    Raises:
+        UsageError: nothing is frozen for the slot, or it is no address.
+    """
+    issue = _known(newsroom, slot)
+    key = roll.normalise(address).key if address else None
+    with newsroom.database.write() as session:
+        return ledger.resolve(session, issue, decision, key, newsroom.now())
+
+
+def count_readers(newsroom: Newsroom) -> int:
+    """How many would get an issue that were enrolled now."""
+    with newsroom.database.read() as session:
+        return roll.count_mailable(session)
+
+
+def _frozen(newsroom: Newsroom, slot: Slot) -> IssueRow | None:
+    with newsroom.database.read() as session:
+        return ledger.find(session, slot.name)
+
+
+def _known(newsroom: Newsroom, slot: Slot) -> IssueRow:
+    issue = _frozen(newsroom, slot)
+    if issue is None:
+        raise UsageError(f"nothing is frozen for {slot.name} yet: see `friday draft {slot.name}`")
+    return issue
+
+
+def _report(newsroom: Newsroom, issue: IssueRow) -> Report:
+    with newsroom.database.read() as session:
+        return ledger.report(session, session.get_one(IssueRow, issue.id))
+
+
+def _checked(drafted: Draft) -> Draft:
+    if drafted.errors:
+        raise ContentError([Problem(each.check, each.what, each.cure) for each in drafted.errors])
+    return drafted
+
+
+def _freeze(newsroom: Newsroom, slot: Slot) -> IssueRow:
+    drafted = _checked(draft(newsroom, slot))
+    with newsroom.database.write() as session:
+        return ledger.freeze(session, drafted, newsroom.now())
+
+
+def _enrol(newsroom: Newsroom, slot: Slot, drafted: Draft | None) -> IssueRow:
+    with newsroom.database.write() as session:
+        # Whoever froze the slot meanwhile has decided what is sent.
+        issue = ledger.find(session, slot.name) or (ledger.freeze(session, drafted, newsroom.now()) if drafted else None)
+        if issue is None:
+            raise DecisionNeeded(f"the approval of {slot.name} was voided meanwhile: look at it again")
+        ledger.enrol(session, issue, newsroom.now())
+        session.refresh(issue)
+        return issue
+
+
+def _see_that_it_is_due(newsroom: Newsroom, slot: Slot, *, anyway: bool) -> None:
+    timing = newsroom.schedule.timing(slot, newsroom.now())
+    if anyway or timing is Timing.DUE:
+        return
+    when = slot.at.astimezone(newsroom.schedule.zone)
+    if timing is Timing.EARLY:
+        raise DecisionNeeded(f"{slot.name} opens at {when:%H:%M on %A, %d %B} ({when:%Z}); --anyway sends it now")
+    hours = newsroom.schedule.grace.total_seconds() / 3600
+    raise DecisionNeeded(
+        f"{slot.name} opened at {when:%H:%M on %A, %d %B} and its grace of {hours:g} hours is over; --anyway sends it late"
+    )

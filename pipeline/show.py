@@ -1,0 +1,144 @@
+"""How the route's values look in a terminal and as JSON; it computes nothing and prints nothing."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pipeline.collect import Visit
+from pipeline.issue import Chosen, Draft, Finding, Reason
+from pipeline.ledger import Report
+
+
+def visit_line(visit: Visit) -> str:
+    """How the visit to one source went, on one line."""
+    if visit.trouble:
+        return f"  {visit.source}: failed, {visit.trouble}"
+    if visit.unchanged:
+        return f"  {visit.source}: unchanged"
+    unusable = f", {visit.unusable} without title or address" if visit.unusable else ""
+    return f"  {visit.source}: {visit.new} new, {visit.known} known{unusable}"
+
+
+def visits_summary(visits: Sequence[Visit]) -> str:
+    """How a round through all sources went."""
+    failed = sum(1 for visit in visits if visit.trouble)
+    new = sum(visit.new for visit in visits)
+    what = f"{new:,} new {'story' if new == 1 else 'stories'} from {len(visits) - failed} of {len(visits)} sources"
+    return what + (f"; {failed} failed and will be tried again" if failed else "")
+
+
+def draft_lines(draft: Draft) -> Iterator[str]:
+    """A draft with everything that an editor wants to know about it."""
+    issue, selection = draft.issue, draft.selection
+    yield f"Issue {issue.number} for {draft.slot.day:%A}, {draft.slot.day.day} {draft.slot.day:%B %Y}"
+    yield f"Subject    {issue.subject}"
+    yield f"Preheader  {issue.preheader}"
+    yield f"Out of {selection.told} stories from {selection.sources} sources:"
+    for place, chosen in enumerate(selection.stories, 1):
+        yield ""
+        yield f"{place}. {chosen.story.title}"
+        yield f"   {chosen.story.url}"
+        yield from _reasons(chosen.score, chosen.reasons)
+    if selection.runners_up:
+        yield ""
+        yield "Runners-up"
+        for chosen in selection.runners_up:
+            yield f"   {chosen.score:5.2f}  {chosen.story.title} ({chosen.story.source})"
+    if selection.term:
+        yield ""
+        yield f"The term: {selection.term.term.name}"
+        yield from _reasons(selection.term.score, selection.term.reasons)
+    yield ""
+    yield from findings_lines(draft.findings)
+
+
+def findings_lines(findings: Iterable[Finding]) -> Iterator[str]:
+    """Findings, errors first, or the word that there are none."""
+    found = list(findings)
+    if not found:
+        yield "No findings."
+    for finding in found:
+        yield f"{finding.level.value}: {finding.check}: {finding.what}" + (f" ({finding.cure})" if finding.cure else "")
+
+
+def _reasons(score: float, reasons: Iterable[Reason]) -> Iterator[str]:
+    yield f"   {score:.2f} points: " + "; ".join(f"{reason.points:+.2f} {reason.text}" for reason in reasons)
+
+
+def draft_json(draft: Draft) -> dict[str, Any]:
+    """A draft as scripts read it."""
+    term = draft.selection.term
+    return {
+        "slot": draft.slot.name,
+        "number": draft.issue.number,
+        "subject": draft.issue.subject,
+        "preheader": draft.issue.preheader,
+        "told": draft.selection.told,
+        "sources": draft.selection.sources,
+        "stories": [_chosen_json(chosen) for chosen in draft.selection.stories],
+        "runners_up": [_chosen_json(chosen) for chosen in draft.selection.runners_up],
+        "term": {
+            "slug": term.term.slug,
+            "name": term.term.name,
+            "score": term.score,
+            "reasons": [_reason_json(reason) for reason in term.reasons],
+        }
+        if term
+        else None,
+        "findings": [
+            {"level": each.level.value, "check": each.check, "what": each.what, "cure": each.cure} for each in draft.findings
+        ],
+        "digest": draft.rendered.digest,
+    }
+
+
+def _chosen_json(chosen: Chosen) -> dict[str, Any]:
+    story = chosen.story
+    return {
+        "url": story.url,
+        "title": story.title,
+        "source": story.source,
+        "published": story.published.isoformat(),
+        "score": chosen.score,
+        "reasons": [_reason_json(reason) for reason in chosen.reasons],
+        "also": [{"url": each.url, "title": each.title, "source": each.source} for each in chosen.also],
+    }
+
+
+def _reason_json(reason: Reason) -> dict[str, Any]:
+    return {"points": reason.points, "text": reason.text}
+
+
+def report_lines(report: Report) -> Iterator[str]:
+    """How an issue stands, with every unknown copy by name."""
+    yield f"Issue {report.number} of {report.slot} is {report.state.replace('_', ' ')}: {report.subject}"
+    parts = [f"{number:,} {state}" for state, number in report.counts.items() if number]
+    yield f"{report.enrolled:,} enrolled = " + (" + ".join(parts) if parts else "nobody")
+    if report.excluded:
+        yield f"{report.excluded:,} suppressed and not enrolled"
+    if report.trouble:
+        yield f"Paused: {report.trouble}"
+        yield f"Mend that and run `friday publish {report.slot}` again; nobody gets a second copy."
+    if report.unknown:
+        yield ""
+        yield f"Nobody can tell whether these {len(report.unknown):,} left. They are not sent again unless you say so:"
+        for each in report.unknown:
+            yield f"   {each.address}  since {each.since:%Y-%m-%d %H:%M} UTC  {each.reason}"
+        yield f"Decide by `friday resolve {report.slot} --accepted`, `--resend` or `--skip`, or one by one with `--reader`."
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """How an issue stands as scripts read it."""
+    return {
+        "slot": report.slot,
+        "number": report.number,
+        "state": report.state,
+        "subject": report.subject,
+        "enrolled": report.enrolled,
+        "excluded": report.excluded,
+        "counts": report.counts,
+        "unknown": [
+            {"address": each.address, "ref": each.ref, "since": each.since.isoformat(), "reason": each.reason}
+            for each in report.unknown
+        ],
+        "trouble": report.trouble,
+    }

@@ -1,0 +1,1 @@
+"""What browsers see: the preview on loopback, and the public pages."""

@@ -1,0 +1,54 @@
+"""What the pages of preview and public site share: templates, styles, security headers, refused hosts."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+LOOPBACK = ("127.0.0.1", "localhost")
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# An issue may hold anything that a source wrote, so it gets no script, no request and no origin.
+ISSUE_POLICY = (
+    "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:"
+)
+
+
+def make_app(hosts: tuple[str, ...]) -> FastAPI:
+    """An app without documentation pages that answers to these hosts only and sends the security headers."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        response.headers.setdefault("Content-Security-Policy", PAGE_POLICY)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    return app
+
+
+def page_environment(templates: Path) -> Environment:
+    """The templates of pages, escaped, an undefined name being a bug."""
+    return Environment(loader=FileSystemLoader(templates / "web"), autoescape=True, undefined=StrictUndefined)
+
+
+def serve_file(app: FastAPI, folder: Path, name: str) -> None:
+    """Offer one file of the web templates under its name."""
+
+    @app.get(f"/{name}", include_in_schema=False)
+    def file() -> FileResponse:
+        return FileResponse(folder / "web" / name)
+
+
+def issue_page(html: str, *, frame_ancestors: str) -> HTMLResponse:
+    """An issue's HTML, which may be framed by `frame_ancestors` only."""
+    return HTMLResponse(html, headers={"Content-Security-Policy": f"{ISSUE_POLICY}; frame-ancestors {frame_ancestors}"})

@@ -1,0 +1,1 @@
+"""People and permission: who may be mailed, and how they leave."""

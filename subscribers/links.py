@@ -1,0 +1,6 @@
+"""The addresses by which a subscriber reaches us; none of them contains the person's own address."""
+
+
+def leave_url(base_url: str, token: str) -> str:
+    """Where a subscriber leaves: shown by GET, done by POST (RFC 8058)."""
+    return f"{base_url}/u/{token}"

@@ -1,0 +1,144 @@
+"""The roll: add, find, list, unsubscribe, suppress. Every function takes a session and commits nothing itself."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from email_validator import EmailNotValidError, validate_email
+from sqlalchemy import ColumnElement, func
+from sqlmodel import Session, col, select, update
+
+from pipeline.errors import UsageError
+from subscribers.models import State, Subscriber, Suppression, Why
+
+NAME_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A mail address as it is written to, and as it is compared."""
+
+    written: str
+    key: str
+
+
+def normalise(text: str) -> Address:
+    """A mail address in its normal form.
+
+    Raises:
+        UsageError: it is none; the message does not repeat it.
+    """
+    try:
+        valid = validate_email(text.strip(), check_deliverability=False)
+    except EmailNotValidError as error:
+        raise UsageError(f"not a mail address: {error}") from None
+    return Address(valid.normalized, valid.normalized.casefold())
+
+
+def clean_name(name: str) -> str:
+    """A name that can stand in a header: no control or line characters, at most 200 characters."""
+    return " ".join("".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in name).split())[:NAME_LIMIT]
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of adding an address."""
+
+    subscriber: Subscriber
+    new: bool
+
+
+def add(session: Session, address: str, now: datetime, name: str = "", source: str = "command line") -> Added:
+    """Put an address on the roll as active; one that is there already, in whatever state, stays as it is.
+
+    Raises:
+        UsageError: not a mail address, or one that is suppressed.
+    """
+    normal = normalise(address)
+    found = by_key(session, normal.key)
+    if found:
+        return Added(found, new=False)
+    suppression = session.get(Suppression, normal.key)
+    if suppression:
+        raise UsageError(
+            f"this address is suppressed since {suppression.since:%Y-%m-%d} ({suppression.why}); nothing was added"
+        )
+    subscriber = Subscriber(address=normal.written, key=normal.key, name=clean_name(name), source=source, joined=now)
+    session.add(subscriber)
+    session.flush()
+    return Added(subscriber, new=True)
+
+
+def by_key(session: Session, key: str) -> Subscriber | None:
+    """The subscriber of a compared address."""
+    return session.exec(select(Subscriber).where(Subscriber.key == key)).first()
+
+
+def by_token(session: Session, token: str) -> Subscriber | None:
+    """The subscriber of a token."""
+    return session.exec(select(Subscriber).where(Subscriber.token == token)).first()
+
+
+def unsubscribe(session: Session, key: str, now: datetime) -> bool:
+    """Take a subscriber off the roll; False if nobody of that address was on it. Twice is as once."""
+    return _leave(session, col(Subscriber.key) == key, now)
+
+
+def unsubscribe_by_token(session: Session, token: str, now: datetime) -> bool:
+    """The same by the token of an unsubscribe link."""
+    return _leave(session, col(Subscriber.token) == token, now)
+
+
+def _leave(session: Session, whom: ColumnElement[bool], now: datetime) -> bool:
+    if session.exec(select(Subscriber.id).where(whom)).first() is None:
+        return False
+    still_here = col(Subscriber.state) != State.UNSUBSCRIBED
+    session.exec(update(Subscriber).where(whom, still_here).values(state=State.UNSUBSCRIBED, left=now))
+    return True
+
+
+def suppress(session: Session, address: str, why: Why, now: datetime, note: str = "") -> bool:
+    """Never mail an address again; False if it was suppressed already, whose first reason stays.
+
+    Raises:
+        UsageError: not a mail address.
+    """
+    key = normalise(address).key
+    if session.get(Suppression, key):
+        return False
+    session.add(Suppression(key=key, why=why, note=note, since=now))
+    return True
+
+
+def listed(session: Session, state: State | None = None) -> Iterator[tuple[Subscriber, str | None]]:
+    """Subscribers by address, each with the reason of its suppression if there is one."""
+    query = (
+        select(Subscriber, Suppression.why)
+        .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
+        .order_by(col(Subscriber.key))
+    )
+    if state:
+        query = query.where(Subscriber.state == state)
+    yield from session.exec(query).all()
+
+
+def count_mailable(session: Session) -> int:
+    """How many would be mailed now: active and not suppressed."""
+    query = (
+        select(func.count(col(Subscriber.id)))
+        .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
+        .where(Subscriber.state == State.ACTIVE, col(Suppression.key).is_(None))
+    )
+    return session.exec(query).one()
+
+
+def known_keys(session: Session) -> set[str]:
+    """Every compared address on the roll."""
+    return set(session.exec(select(Subscriber.key)).all())
+
+
+def suppressed_keys(session: Session) -> dict[str, str]:
+    """Every suppressed address with its reason."""
+    rows: Sequence[tuple[str, str]] = session.exec(select(Suppression.key, Suppression.why)).all()
+    return dict(rows)

@@ -1,0 +1,2 @@
+// Reload when a template, term or style was saved.
+new EventSource("/changes").addEventListener("message", () => location.reload());
