@@ -27,7 +27,7 @@ class Visit:
     trouble: str = ""
 
 
-def collect(newsroom: Newsroom, on_visit: Callable[[Visit], None] = lambda _: None) -> list[Visit]:
+def collect(newsroom: Newsroom, on_visit: Callable[[Visit], object] = lambda _: None) -> list[Visit]:
     """Visit every source, several at once, and store what is new as soon as each has answered."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = pool.map(lambda source: _ask(newsroom, source), newsroom.sources)
@@ -48,7 +48,7 @@ def _ask(newsroom: Newsroom, source: Source) -> tuple[Source, Told | str]:
 
 
 def _store(
-    newsroom: Newsroom, answers: Iterator[tuple[Source, Told | str]], on_visit: Callable[[Visit], None]
+    newsroom: Newsroom, answers: Iterator[tuple[Source, Told | str]], on_visit: Callable[[Visit], object]
 ) -> Iterator[Visit]:
     for source, told in answers:
         now = newsroom.now()

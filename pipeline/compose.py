@@ -55,13 +55,13 @@ def _summary(chosen: Chosen) -> str:
 def _preheader(lines: tuple[Line, ...], term: TermBox | None) -> str:
     parts = [line.title for line in lines[1:3]]
     if term:
-        parts.insert(1 if len(parts) > 1 else len(parts), f"the term: {term.name}")
+        parts.insert(min(len(parts), 1), f"the term: {term.name}")
     return shorten("Also: " + " · ".join(parts), PREHEADER) if parts else ""
 
 
 def _note(selection: Selection) -> str:
     chosen, told, sources = len(selection.stories), selection.told, selection.sources
-    came = f"{_number(told).capitalize()} {_plural('story', told)} came in from {_number(sources)} {_plural('source', sources)} this week."
+    came = f"{_count(told, 'story').capitalize()} came in from {_count(sources, 'source')} this week."
     kept = "This is the one to know" if chosen == 1 else f"These {_number(chosen)} are the ones to know"
     term = f", and {selection.term.term.name} is the term to know them by." if selection.term else "."
     return f"{came} {kept}{term}"
@@ -71,10 +71,9 @@ def _number(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
 
 
-def _plural(noun: str, number: int) -> str:
-    if number == 1:
-        return noun
-    return noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+def _count(number: int, noun: str) -> str:
+    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+    return f"{_number(number)} {noun if number == 1 else plural}"
 
 
 def _box(term: Term, glossary: Mapping[str, Term], glossary_url: str) -> TermBox:

@@ -2,7 +2,9 @@
 
 import difflib
 import os
+import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
@@ -47,7 +49,7 @@ def _mail_address(value: str) -> str:
 
 
 def _printable(value: str) -> str:
-    if any(ord(char) < 32 or char in "\x7f\x85\u2028\u2029" for char in value):
+    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in value):
         raise ValueError("must be one line without control characters")
     return value
 
@@ -61,7 +63,7 @@ def _zone(value: object) -> ZoneInfo:
 
 
 def _colour(value: str) -> str:
-    if len(value) != 7 or value[0] != "#" or not all(char in "0123456789abcdefABCDEF" for char in value[1:]):
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         raise ValueError("is not a colour such as #a3391a")
     return value
 
@@ -93,6 +95,7 @@ class Brand(Section):
 
     template: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] = "weekly"
     accent: Annotated[str, AfterValidator(_colour)] = "#a3391a"
+    accent_dark: Annotated[str, AfterValidator(_colour)] = "#ee9473"
     mark: Annotated[OneLine, Field(max_length=2)] = "F"
 
 
@@ -210,6 +213,7 @@ class Config:
             language=own.language,
             glossary_url=own.glossary_url or "",
             accent=self.brand.accent,
+            accent_dark=self.brand.accent_dark,
             mark=self.brand.mark,
         )
 

@@ -87,7 +87,7 @@ class Delivery:
     def _hand_over(self, rendered: RenderedIssue, batch: Batch, parcel: Parcel) -> None:
         try:
             receipts = self.provider.send(rendered, parcel)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever happened, the ledger must say what became of the copies
             self._went_wrong(batch, len(parcel.copies), error)
             return
         with self.database.write() as session:

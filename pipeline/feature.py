@@ -13,6 +13,7 @@ MOST_FIT = 6.0
 NEVER_FEATURED = 2.0
 WEEKS_FOR_A_POINT = 26
 REST_WEEKS = 8
+LONGEST_ACRONYM = 5
 
 
 def feature(selection: Selection, glossary: Mapping[str, Term], featured: Mapping[str, date], today: date) -> Selection:
@@ -89,7 +90,7 @@ def _pattern(names: Iterable[str]) -> re.Pattern[str]:
 
 
 def _is_acronym(name: str) -> bool:
-    return name.isupper() and len(name) <= 5
+    return name.isupper() and len(name) <= LONGEST_ACRONYM
 
 
 def _named(found: str, names: Mapping[str, str]) -> str:

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -96,10 +97,8 @@ def _checked(url: str, *, private: bool) -> Any:
 def _get(session: requests.Session, url: str, headers: Mapping[str, str], guard: "_Guard", most_bytes: int) -> Page:
     try:
         with guard, session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=guard.left()) as answer:
-            if answer.status_code not in (200, 304, *_MOVED):
-                raise FetchError(f"answered {answer.status_code} {answer.reason}")
-            body = _body(answer, guard, most_bytes) if answer.status_code == 200 else b""
-            return Page(answer.status_code, url, body, dict(answer.headers))
+            body = _body(answer, guard, most_bytes) if answer.status_code == HTTPStatus.OK else b""
+            page = Page(answer.status_code, url, body, dict(answer.headers))
     except FetchError:
         raise
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
@@ -107,6 +106,9 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str], guard:
         if guard.over():
             raise FetchError("took longer than the deadline") from None
         raise FetchError(_reason(error)) from None
+    if page.status not in (HTTPStatus.OK, HTTPStatus.NOT_MODIFIED, *_MOVED):
+        raise FetchError(f"answered {page.status} {answer.reason}")
+    return page
 
 
 def _body(answer: requests.Response, guard: "_Guard", most_bytes: int) -> bytes:
@@ -155,7 +157,7 @@ class _Guard(HTTPAdapter):
     def over(self) -> bool:
         return time.monotonic() >= self._ends
 
-    def __enter__(self) -> "_Guard":
+    def __enter__(self) -> Self:
         self._alarm = threading.Timer(self.left(), self._close)
         self._alarm.daemon = True
         self._alarm.start()
@@ -217,7 +219,7 @@ class _Guard(HTTPAdapter):
 def is_public(address: str) -> bool:
     """Whether an IP address is a plain public unicast one, not a way into a private network."""
     try:
-        ip = ipaddress.ip_address(address.split("%")[0])
+        ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     except ValueError:
         return False
     mapped = getattr(ip, "ipv4_mapped", None)

@@ -104,27 +104,32 @@ class _Reading:
             self._wrong(2, "the front matter is not a list of `key: value` lines")
             return None
         at = {key.value: value.start_mark.line + 1 for key, value in node.value}
+        self._keys(values, at)
+        facts = {
+            **dict.fromkeys(("related", "aliases", "figures"), ()),
+            **{key: value for key, value in values.items() if value},
+        }
+        for key in ("related", "aliases"):
+            if not isinstance(facts[key], list | tuple) or not all(isinstance(each, str) for each in facts[key]):
+                self._wrong(at[key], f"{key!r} is not a list of texts")
+        if not self.problems:
+            self._figures(facts["figures"], at.get("figures", 2))
+            items: list[Any] = next((value.value for key, value in node.value if key.value == "related"), [])
+            self.related_lines = {item.value: item.start_mark.line + 1 for item in items}
+            if self.path.stem in facts["related"]:
+                self._wrong(self.related_lines[self.path.stem], "is related to itself")
+        return facts
+
+    def _keys(self, values: Mapping[str, Any], at: Mapping[str, int]) -> None:
         for key, line in at.items():
             if key not in _KEYS:
                 self._wrong(line, f"unknown key {key!r}", f"known are {', '.join(_KEYS)}")
         for key, required in _KEYS.items():
             if required and not (isinstance(values.get(key), str) and values[key].strip()):
                 self._wrong(at.get(key, 2), f"{key!r} is missing or no text")
-        facts = {**values, "figures": values.get("figures") or []}
-        for key in ("related", "aliases"):
-            facts[key] = values.get(key) or []
-            if not isinstance(facts[key], list) or not all(isinstance(each, str) for each in facts[key]):
-                self._wrong(at[key], f"{key!r} is not a list of texts")
-        if not self.problems:
-            self._figures(facts["figures"], at.get("figures", 2))
-            items = next((value.value for key, value in node.value if key.value == "related"), [])
-            self.related_lines = {item.value: item.start_mark.line + 1 for item in items}
-            if self.path.stem in facts["related"]:
-                self._wrong(self.related_lines[self.path.stem], "is related to itself")
-        return facts
 
     def _figures(self, figures: object, line: int) -> None:
-        if not isinstance(figures, list) or not all(
+        if not isinstance(figures, list | tuple) or not all(
             isinstance(each, Mapping) and set(each) == set(_FIGURE_KEYS) and all(isinstance(v, str) for v in each.values())
             for each in figures
         ):

@@ -116,6 +116,7 @@ class Masthead:
     language: str
     glossary_url: str = ""
     accent: str = "#a3391a"
+    accent_dark: str = "#ee9473"
     mark: str = "F"
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
-from itertools import takewhile
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, insert
@@ -187,19 +188,19 @@ def claim(session: Session, issue: IssueRow, size: int, runner: str, now: dateti
         for reason, ids in barred.items():
             _move(session, col(DeliveryRow.id).in_(ids), (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, reason)
         if allowed:
-            cap = allowed[0].cap
-            taken = list(takewhile(lambda row: row.cap == cap, allowed))[: cap or size]
+            _, alike = next(groupby(allowed, key=attrgetter("cap")))
+            taken = list(islice(alike, allowed[0].cap or size))
             return _new_batch(session, issue, taken, runner, now)
     return None
 
 
 def _pending(session: Session, issue: IssueRow, size: int) -> Sequence[Any]:
     query = (
-        select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap, Subscriber.address, Subscriber.token)
-        .add_columns(col(Subscriber.state).label("state"), col(Suppression.why).label("why"))
+        select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap)
+        .add_columns(col(Subscriber.address), col(Subscriber.token), col(Subscriber.state), col(Suppression.why))
         .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id), isouter=True)
         .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .where(DeliveryRow.issue_id == issue.id, DeliveryRow.state == DeliveryState.PENDING)
+        .where(col(DeliveryRow.issue_id) == issue.id, col(DeliveryRow.state) == DeliveryState.PENDING)
         .order_by(col(DeliveryRow.id))
         .limit(size)
         .with_for_update(skip_locked=True, of=DeliveryRow)

@@ -29,17 +29,31 @@ _ASIDES = re.compile(
 )
 _MONEY = re.compile(r"[$€£]\s?\d[\d.,]*\s?(b|bn|billion|m|mn|million|t|trillion)\b", re.IGNORECASE)
 
+_LOWER_CASE = re.compile(r"\b[a-z]+\b")
+_CAPITALISED = re.compile(r"\b[A-Z]\w*(?:[- ]\d[\d.]*)?")
+
+# How a story's words count when tellings are compared; measured on weeks of real headlines, see DECISIONS.md.
+IN_TITLE = 2.0
+NAMED = 2.5
+OPENING = 400
+BARE_TITLE = 8
+FULL_TEXT = 24
+# One source seldom tells a story twice: only nearly the same text is the same story.
+SAME_TEXT = 0.7
+# A summary shorter than this tells too little to link to it rather than to another telling.
+TEASER = 80
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Points for what makes a story matter, and where groups end. `alike` is a cosine from 0 to 1."""
+    """Points for what makes a story matter, and where groups end. `alike` is a similarity from 0 to 1."""
 
     sources: float = 3.0
     event: float = 1.0
     version: float = 0.6
     money: float = 0.5
     aside: float = -1.5
-    alike: float = 0.3
+    alike: float = 0.18
     per_source: int = 2
     runners_up: int = 8
     least: float = 0.0
@@ -58,8 +72,7 @@ def pick(stories: Sequence[Story], past: Sequence[Story], weights: Weights, want
     told = sorted(stories, key=lambda story: (story.published, story.source, story.url))
     old = {canonical_url(story.url) for story in past}
     groups = [
-        [story for story in group if story in told_set]
-        for told_set in [set(told)]
+        group
         for group in group_stories([*past, *told], weights.alike)
         if not any(canonical_url(story.url) in old for story in group)
     ]
@@ -105,12 +118,11 @@ def _rank(chosen: Chosen) -> tuple[float, float, str]:
     return (-chosen.score, -chosen.story.published.timestamp(), chosen.story.url)
 
 
-def _telling(story: Story, weights: Weights) -> tuple[bool, bool, bool, float, float, str]:
-    # The one to link says why it matters, has something to read, is safe to open, and came first.
+def _telling(story: Story, weights: Weights) -> tuple[bool, bool, float, float, str]:
+    # The one to link is safe to open, has something to read, and came first.
     return (
-        not story.why,
         not story.url.startswith("https:"),
-        len(story.summary) < 80,
+        len(story.summary) < TEASER,
         -weights.by_source.get(story.source, 1.0),
         story.published.timestamp(),
         story.url,
@@ -169,22 +181,43 @@ def _links(stories: Sequence[Story], clusters: Sequence[Sequence[int]]) -> dict[
     """The sum of similarities between each two clusters that share a word."""
     home = {place: cluster for cluster, members in enumerate(clusters) for place in members}
     links: dict[int, dict[int, float]] = {cluster: {} for cluster in range(len(clusters))}
-    for (a, b), cosine in _cosines([_vector(story) for story in stories]).items():
+    for (a, b), similarity in _similarities(stories).items():
         one, other = home[a], home[b]
         if one == other:
             continue
-        if stories[a].source == stories[b].source and cosine < 0.8:
+        if stories[a].source == stories[b].source and similarity < SAME_TEXT:
             continue
-        links[one][other] = links[one].get(other, 0.0) + cosine
+        links[one][other] = links[one].get(other, 0.0) + similarity
         links[other][one] = links[one][other]
     return links
 
 
-def _vector(story: Story) -> Counter[str]:
-    counted = Counter(tokens(story.title))
-    vector = Counter({token: 2 * number for token, number in counted.items()})
-    vector.update(set(tokens(story.summary[:400])))
-    return vector
+def _similarities(stories: Sequence[Story]) -> dict[tuple[int, int], float]:
+    """How alike each two stories that share a word are, from 0 to 1.
+
+    Two bare titles that share a company's name look alike by their cosine, so the less text there is, the
+    less it counts: down to half for titles alone.
+    """
+    names = _names(stories)
+    vectors = [_vector(story, names) for story in stories]
+    fullness = [min(1.0, max(0.0, (len(vector) - BARE_TITLE) / (FULL_TEXT - BARE_TITLE))) for vector in vectors]
+    return {(a, b): cosine / (2 - (fullness[a] + fullness[b]) / 2) for (a, b), cosine in _cosines(vectors).items()}
+
+
+def _names(stories: Sequence[Story]) -> set[str]:
+    """The tokens that are capitalised wherever they stand this week: who and what the stories are about."""
+    texts = [text for story in stories for text in (story.title, story.summary)]
+    common = {stem(word) for text in texts for word in _LOWER_CASE.findall(text)}
+    capitalised = {token for text in texts for name in _CAPITALISED.findall(text) for token in tokens(name)}
+    return capitalised - common
+
+
+def _vector(story: Story, names: set[str]) -> dict[str, float]:
+    vector = dict.fromkeys(tokens(story.summary[:OPENING]), 1.0) | dict.fromkeys(tokens(story.title), IN_TITLE)
+    return {
+        token: weight * (NAMED if token in names or any(char.isdigit() for char in token) else 1.0)
+        for token, weight in vector.items()
+    }
 
 
 def _cosines(vectors: Sequence[Mapping[str, float]]) -> dict[tuple[int, int], float]:
@@ -192,7 +225,7 @@ def _cosines(vectors: Sequence[Mapping[str, float]]) -> dict[tuple[int, int], fl
     rarity = {token: math.log((1 + len(vectors)) / number) for token, number in seen.items()}
     postings: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
     for place, vector in enumerate(vectors):
-        weighed = {token: math.log1p(number) * rarity[token] for token, number in vector.items()}
+        weighed = {token: weight * rarity[token] for token, weight in vector.items()}
         length = math.sqrt(sum(value * value for value in weighed.values())) or 1.0
         for token, value in weighed.items():
             postings[token].append((place, value / length))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import lxml.html
@@ -11,7 +12,7 @@ from pipeline.issue import Finding, Issue, Level, RenderedIssue
 
 # Gmail clipped mails at 99,507 to 100,217 bytes of source; see DECISIONS.md.
 CLIPPED = 95_000
-HEAVY = 80 * 1024
+HEAVY = 80_000
 # Gmail drops the style block that crosses this.
 STYLE = 16 * 1024
 SUBJECT = 70
@@ -140,12 +141,12 @@ def _access(document: HtmlElement) -> Iterator[Finding]:
     levels = [int(str(heading.tag)[1]) for heading in document.iter("h1", "h2", "h3", "h4", "h5", "h6")]
     if levels.count(1) != 1:
         yield Finding(Level.WARNING, "headings", f"{levels.count(1)} first-level headings instead of one")
-    if any(after - before > 1 for before, after in zip(levels, levels[1:], strict=False)):
+    if any(after - before > 1 for before, after in pairwise(levels)):
         yield Finding(Level.WARNING, "headings", "a level of headings is skipped")
 
 
 def _visible(html: str) -> str:
-    return str(lxml.html.document_fromstring(html).text_content())
+    return "".join(str(part) for part in lxml.html.document_fromstring(html).itertext())
 
 
 def _squeezed(text: str) -> str:

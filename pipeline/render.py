@@ -125,7 +125,7 @@ def _stand_ins(issue: Issue) -> dict[str, str]:
 def _fill(templates: Path, name: str, values: dict[str, object]) -> str:
     try:
         return environment(templates, autoescape=name.endswith(".html")).get_template(name).render(values)
-    except Exception as error:  # noqa: BLE001 - a template may raise anything; all of it is the editor's to mend
+    except Exception as error:
         raise ContentError([template_problem(templates, name, error)]) from error
 
 
@@ -157,7 +157,7 @@ def environment(templates: Path, *, autoescape: bool) -> Environment:
     )
     made.filters.update(
         markdown=lambda text: Markup(_MARKDOWN.render(text)),  # noqa: S704 - html=False: the text is escaped by it
-        plain=lambda text: plain(_MARKDOWN.render(text)),
+        paragraphs=paragraphs,
         wrap=wrap,
         minutes=minutes_label,
         day=lambda day: f"{day:%A}, {day.day} {day:%B} {day.year}",
@@ -171,6 +171,11 @@ def wrap(text: str, indent: str = "", width: int = TEXT_WIDTH) -> str:
     return textwrap.fill(
         text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+
+
+def paragraphs(text: str) -> str:
+    """Markdown paragraphs as plain ones, wrapped, with an empty line between them."""
+    return "\n\n".join(wrap(plain(_MARKDOWN.render(each))) for each in text.split("\n\n") if each.strip())
 
 
 def listed(names: Iterable[str]) -> str:
@@ -191,7 +196,7 @@ def _inline(html: str) -> str:
         disable_validation=True,
         allow_network=False,
         allow_loading_external_files=False,
-        disable_basic_attributes=["width", "height"],
+        disable_basic_attributes=["width", "height", "bgcolor", "align", "valign"],
         cssutils_logging_level=logging.CRITICAL,
         remove_unset_properties=False,
     ).transform(pretty_print=False)

@@ -9,9 +9,9 @@ import lxml.html
 import snowballstemmer
 from lxml.etree import ParserError
 
+_FOLLOWS = re.compile(r"utm_\w+|mc_[ce]id|fbclid|gclid|dclid|gbraid|wbraid|msclkid|yclid|igshid|_hs(enc|mi)", re.IGNORECASE)
 _TRACKING = re.compile(
-    r"utm_\w+|mc_[ce]id|fbclid|gclid|dclid|gbraid|wbraid|msclkid|yclid|igshid|_hs\w+|ref|ref_src|ref_url"
-    r"|source|cmpid|smid|s_cid|guccounter|guce_\w+|trk|spm|share\w*",
+    _FOLLOWS.pattern + r"|ref|ref_src|ref_url|source|cmpid|smid|s_cid|guccounter|guce_\w+|trk|spm|share\w*",
     re.IGNORECASE,
 )
 _BLOCKS = frozenset(
@@ -44,6 +44,14 @@ def canonical_url(url: str) -> str:
     )
     path = re.sub(r"/(index\.(html?|php)|amp/?)$", "/", parts.path).rstrip("/")
     return f"{host}{port}{path}" + (f"?{urlencode(query)}" if query else "")
+
+
+def clean_url(url: str) -> str:
+    """The address without what serves only to follow the reader; the rest stays letter for letter."""
+    address, question, query = url.partition("?")
+    query, hash_sign, fragment = query.partition("#")
+    kept = [pair for pair in query.split("&") if not _FOLLOWS.fullmatch(pair.partition("=")[0])]
+    return address + (question + "&".join(kept) if any(kept) else "") + hash_sign + fragment
 
 
 def plain(markup: str) -> str:
@@ -104,7 +112,7 @@ def tokens(text: str) -> tuple[str, ...]:
 
 def versions(text: str) -> tuple[str, ...]:
     """The names with a version in a text, as it spells them, such as `Llama 3.1`."""
-    return tuple(match.group() for match in _VERSION.finditer(text))
+    return tuple(match.group() for match in _VERSION.finditer(text) if match.group(1).lower() not in _STOP)
 
 
 @cache

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.headerregistry import Address
 from email.utils import format_datetime, parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -123,20 +124,22 @@ def _failure(error: requests.RequestException) -> ProviderError:
 def _receipts(answer: requests.Response, parcel: Parcel) -> list[Receipt]:
     said = _message(answer)
     status = answer.status_code
-    if status == 200:
+    if status == HTTPStatus.OK:
         provider_id = _id(answer)
         if provider_id:
             return [Receipt(copy.ref, accepted=True, provider_id=provider_id) for copy in parcel.copies]
         if "Magnificent" in answer.text:
             raise AccountRefused("this is not the address of Mailgun's API: look at provider.base_url")
         raise Unclear("Mailgun answered 200 without an id")
-    if status == 429:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise NotProcessed(f"Mailgun asks to wait: {said}", _wait(answer, said))
-    if status in (401, 403) or (status == 400 and _ACCOUNT.search(said)):
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or (
+        status == HTTPStatus.BAD_REQUEST and _ACCOUNT.search(said)
+    ):
         raise AccountRefused(f"Mailgun refuses the account: {status} {said}; look at {KEY} and the account's page")
-    if status == 404:
+    if status == HTTPStatus.NOT_FOUND:
         raise AccountRefused(f"Mailgun does not know this domain: {said}; look at provider.domain and provider.region")
-    if status in (400, 413, 422):
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY):
         raise CallRefused(f"Mailgun refuses the call: {status} {said}")
     raise Unclear(f"Mailgun answered {status}")
 

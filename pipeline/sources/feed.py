@@ -6,6 +6,7 @@ from calendar import timegm
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin, urlsplit
@@ -17,7 +18,7 @@ from pipeline.config import OneLine, Section
 from pipeline.fetch import MOST_BYTES, FetchError, fetch
 from pipeline.issue import Story
 from pipeline.sources import SourceError, Told, Validators
-from pipeline.text import plain, shorten
+from pipeline.text import clean_url, plain, shorten
 
 MOST_ENTRIES = 200
 TITLE = 300
@@ -55,7 +56,7 @@ class Feed:
             page = fetch(self.address, {key: value for key, value in headers.items() if value}, private=self.private)
         except FetchError as error:
             raise SourceError(str(error)) from None
-        if page.status == 304:
+        if page.status == HTTPStatus.NOT_MODIFIED:
             return Told((), validators, unchanged=True)
         given = {key.lower(): value for key, value in page.headers.items()}
         return self._told(page.body, page.url, Validators(given.get("etag", ""), given.get("last-modified", "")), now)
@@ -69,7 +70,7 @@ class Feed:
     def _story(self, entry: "_Entry", base: str, now: datetime) -> Story | None:
         text, content = plain(entry.summary), plain(entry.content)
         title = shorten(plain(entry.title), TITLE) or shorten(text or content, TITLE // 2)
-        url = urljoin(base, entry.link.strip())
+        url = clean_url(urljoin(base, entry.link.strip()))
         if not title or not _is_web(url):
             return None
         words = len(content.split())

@@ -1,0 +1,1 @@
+"""The facts that hold; start with test_friday."""

@@ -1,0 +1,1 @@
+"""The rendered issue before an HTML checker and a browser."""
