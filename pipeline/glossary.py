@@ -11,6 +11,9 @@ import yaml
 from pipeline.errors import ContentError, Problem
 from pipeline.issue import Figure, Term
 
+# The C loader reads the same and is ten times as fast; the preview reads all terms at every look.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 _KEYS = {"term": True, "topic": True, "related": False, "aliases": False, "figures": False}
 _FIGURE_KEYS = ("figure", "source", "url")
 _WHY, _PRACTICE = "Why it matters", "In practice"
@@ -94,8 +97,9 @@ class _Reading:
 
     def _facts(self, head: str) -> dict[str, Any] | None:
         try:
-            node = yaml.compose(head, Loader=yaml.SafeLoader)
-            values = yaml.safe_load(head)
+            loader = _Loader(head)
+            node = loader.get_single_node()
+            values: dict[str, Any] = loader.construct_document(node) if node else {}
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             self._wrong(mark.line + 1 if mark else 1, f"cannot be read as YAML: {error.problem or error.context}", "quote it?")

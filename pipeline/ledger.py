@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, insert
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, func, select, update
 
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, IssueRow, IssueState, ToldRow
@@ -114,8 +115,15 @@ def freeze(session: Session, draft: Draft, now: datetime) -> IssueRow:
         term=draft.selection.term.term.slug if draft.selection.term else "",
         frozen_at=now,
     )
-    session.add(issue)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(issue)
+    except IntegrityError:
+        # Another process froze the slot between our look and our write; where writers take turns it cannot.
+        found = find(session, draft.slot.name)
+        if found is None:
+            raise
+        return found
     for place, chosen in enumerate(draft.selection.stories, 1):
         for story in (chosen.story, *chosen.also):
             row = ToldRow(

@@ -183,12 +183,8 @@ def _links(stories: Sequence[Story], clusters: Sequence[Sequence[int]]) -> dict[
     links: dict[int, dict[int, float]] = {cluster: {} for cluster in range(len(clusters))}
     for (a, b), similarity in _similarities(stories).items():
         one, other = home[a], home[b]
-        if one == other:
-            continue
-        if stories[a].source == stories[b].source and similarity < SAME_TEXT:
-            continue
-        links[one][other] = links[one].get(other, 0.0) + similarity
-        links[other][one] = links[one][other]
+        if one != other:
+            links[one][other] = links[other][one] = links[one].get(other, 0.0) + similarity
     return links
 
 
@@ -201,7 +197,11 @@ def _similarities(stories: Sequence[Story]) -> dict[tuple[int, int], float]:
     names = _names(stories)
     vectors = [_vector(story, names) for story in stories]
     fullness = [min(1.0, max(0.0, (len(vector) - BARE_TITLE) / (FULL_TEXT - BARE_TITLE))) for vector in vectors]
-    return {(a, b): cosine / (2 - (fullness[a] + fullness[b]) / 2) for (a, b), cosine in _cosines(vectors).items()}
+    return {
+        (a, b): cosine / (2 - (fullness[a] + fullness[b]) / 2)
+        for (a, b), cosine in _cosines(vectors).items()
+        if cosine >= SAME_TEXT or stories[a].source != stories[b].source
+    }
 
 
 def _names(stories: Sequence[Story]) -> set[str]:

@@ -5,6 +5,7 @@ import unicodedata
 from functools import cache
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import idna
 import lxml.html
 import snowballstemmer
 from lxml.etree import ParserError
@@ -52,6 +53,12 @@ def clean_url(url: str) -> str:
     query, hash_sign, fragment = query.partition("#")
     kept = [pair for pair in query.split("&") if not _FOLLOWS.fullmatch(pair.partition("=")[0])]
     return address + (question + "&".join(kept) if any(kept) else "") + hash_sign + fragment
+
+
+def wire_address(address: str) -> str:
+    """A mail address with its domain in ASCII (RFC 5891), as servers and providers take it."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{domain if domain.isascii() else idna.encode(domain, uts46=True).decode()}"
 
 
 def plain(markup: str) -> str:

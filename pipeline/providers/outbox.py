@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from pipeline.errors import NotProcessed
 from pipeline.issue import Copy, Parcel, Receipt, RenderedIssue
 from pipeline.providers import Limits, ProviderOptions
 from pipeline.render import address
+from pipeline.text import wire_address
 
 SECRETS: tuple[str, ...] = ()
 
@@ -55,10 +56,11 @@ def message(issue: RenderedIssue, parcel: Parcel, copy: Copy) -> EmailMessage:
     """A whole message (RFC 5322) whose bytes depend on nothing but the issue, the parcel and the copy."""
     filled = address(issue, copy)
     host = urlsplit(issue.base_url).hostname or "localhost"
-    mail = EmailMessage(policy=SMTP)
-    mail["From"] = Address(issue.sender_name, addr_spec=issue.sender)
-    mail["To"] = Address(addr_spec=copy.address)
-    mail["Reply-To"] = Address(addr_spec=issue.reply_to)
+    # Only a local part beyond ASCII needs UTF-8 in headers (RFC 6532), which few servers take.
+    mail = EmailMessage(policy=SMTP if copy.address.rpartition("@")[0].isascii() else SMTPUTF8)
+    mail["From"] = _mailbox(issue.sender, issue.sender_name)
+    mail["To"] = _mailbox(copy.address)
+    mail["Reply-To"] = _mailbox(issue.reply_to)
     mail["Subject"] = filled.subject
     mail["Date"] = format_datetime(parcel.dated)
     mail["Message-ID"] = f"<{copy.ref}@{host}>"
@@ -68,6 +70,11 @@ def message(issue: RenderedIssue, parcel: Parcel, copy: Copy) -> EmailMessage:
     mail.add_alternative(filled.html, subtype="html", cte="quoted-printable")
     mail.set_boundary(f"={copy.ref}=")
     return mail
+
+
+def _mailbox(address: str, name: str = "") -> Address:
+    local, _, domain = wire_address(address).rpartition("@")
+    return Address(name, local, domain)
 
 
 def _write(path: Path, content: bytes) -> None:

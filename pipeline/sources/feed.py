@@ -140,9 +140,10 @@ def _xml_entries(body: bytes, base: str) -> Iterator[_Entry]:
         )
 
 
-def _date(entry: Mapping[str, Any]) -> datetime | None:
+def _date(entry: dict[str, Any]) -> datetime | None:
     for key in ("published_parsed", "created_parsed", "updated_parsed"):
-        if parsed := entry.get(key):
+        # Not entry.get: feedparser answers for one date with another, and warns that it will not always.
+        if parsed := dict.get(entry, key):
             try:
                 return datetime.fromtimestamp(timegm(parsed), UTC)
             except (ValueError, OverflowError, OSError):

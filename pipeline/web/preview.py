@@ -3,10 +3,12 @@
 import os
 import re
 import sys
+import threading
 import webbrowser
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
+from types import FrameType
+from typing import Any, Literal, cast
 
 import uvicorn
 import watchfiles
@@ -55,8 +57,14 @@ def sample_copy(rendered: RenderedIssue) -> Copy:
     return Copy("0" * 32, SAMPLE_ADDRESS, links.leave_url(rendered.base_url, "preview"))
 
 
-def preview_app(newsroom: Newsroom, slot: Slot) -> FastAPI:
-    """The preview of one slot. All of its state is in the query, and it works without scripts."""
+def preview_app(newsroom: Newsroom, slot: Slot, stopping: threading.Event) -> FastAPI:
+    """The preview of one slot. All of its state is in the query, and it works without scripts.
+
+    Args:
+        newsroom: what the route reaches for.
+        slot: which issue.
+        stopping: set when the server is about to stop, so that pages that wait for changes let go.
+    """
     app = make_app(LOOPBACK)
     pages = page_environment(newsroom.config.templates)
     for name in ("preview.css", "preview.js"):
@@ -88,7 +96,7 @@ def preview_app(newsroom: Newsroom, slot: Slot) -> FastAPI:
 
     @app.get("/changes")
     async def changes() -> StreamingResponse:
-        return StreamingResponse(_changes(newsroom), media_type="text/event-stream")
+        return StreamingResponse(_changes(newsroom, stopping), media_type="text/event-stream")
 
     return app
 
@@ -103,11 +111,13 @@ def with_scheme(html: str, scheme: Scheme) -> str:
     return _SCHEME.sub(lambda query: "(min-width: 0)" if query.group(1) == scheme else "(max-width: 0)", html)
 
 
-async def _changes(newsroom: Newsroom) -> AsyncIterator[str]:
+async def _changes(newsroom: Newsroom, stopping: threading.Event) -> AsyncIterator[str]:
     yield "retry: 500\n\n"
     watched = (newsroom.config.templates, newsroom.config.terms)
-    async for _ in watchfiles.awatch(*watched, yield_on_timeout=True, rust_timeout=15_000):
-        yield "data: changed\n\n" if _ else ": still here\n\n"
+    # Only `is_set` is asked of the event, which every kind of event has.
+    watching = watchfiles.awatch(*watched, stop_event=cast("Any", stopping), yield_on_timeout=True, rust_timeout=1_000)
+    async for changed in watching:
+        yield "data: changed\n\n" if changed else ": still watching\n\n"
 
 
 def serve_preview(newsroom: Newsroom, slot: Slot, port: int, *, open_browser: bool) -> None:
@@ -117,9 +127,23 @@ def serve_preview(newsroom: Newsroom, slot: Slot, port: int, *, open_browser: bo
         ConfigError: the database has no tables yet.
     """
     newsroom.database.require()
-    app = preview_app(newsroom, slot)
+    stopping = threading.Event()
+    app = preview_app(newsroom, slot, stopping)
     url = f"http://127.0.0.1:{port}/"
     print(f"The preview of {slot.name} is at {url} until Ctrl-C.", flush=True)  # noqa: T201 - a door's own result
     if open_browser and sys.stdout.isatty() and (sys.platform == "darwin" or "DISPLAY" in os.environ):
         webbrowser.open(url)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_graceful_shutdown=2)
+    _Server(config, stopping).run()
+
+
+class _Server(uvicorn.Server):
+    """A server that tells the pages which wait for changes before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping.set()
+        super().handle_exit(sig, frame)

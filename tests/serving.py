@@ -1,0 +1,27 @@
+"""Serve an app of ours on loopback for as long as a test lasts."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+
+@contextmanager
+def serving(app: FastAPI, stopping: threading.Event | None = None) -> Iterator[str]:
+    """The base address of the running app; `stopping` is set before the server waits for open answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            if stopping:
+                stopping.set()
+            server.should_exit = True
+            thread.join()

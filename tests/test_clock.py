@@ -1,0 +1,58 @@
+"""The clock rings what it is given, and what `serve` gives it collects and publishes what is due."""
+
+import threading
+from datetime import timedelta
+
+from pipeline.books import IssueState
+from pipeline.clock import Bell, ringing
+from pipeline.publish import approve, publish_due, report
+from pipeline.serve import bells
+from tests.conftest import FRIDAY, World
+
+
+def test_a_bell_rings_at_once_and_again() -> None:
+    rung = threading.Semaphore(0)
+    with ringing([Bell("quick", timedelta(seconds=1), rung.release)]):
+        assert rung.acquire(timeout=5)
+        assert rung.acquire(timeout=5)
+
+
+def test_a_bell_that_fails_rings_again() -> None:
+    rung = threading.Semaphore(0)
+
+    def fail() -> None:
+        rung.release()
+        raise RuntimeError("this time")
+
+    with ringing([Bell("failing", timedelta(seconds=1), fail)]):
+        assert rung.acquire(timeout=5)
+        assert rung.acquire(timeout=5)
+
+
+def test_serving_collects_and_publishes_the_due_slot_once(local_world: World) -> None:
+    local_world.tell_a_week()
+    local_world.subscribe("ada")
+    collect, publish = (bell.ring for bell in bells(local_world.newsroom))
+    collect()
+    publish()
+    publish()
+    assert local_world.provider.got == ["ada@example.com"]
+
+
+def test_nothing_is_published_between_slots(local_world: World) -> None:
+    local_world.tell_a_week()
+    local_world.subscribe("ada")
+    local_world.clock.at = FRIDAY + timedelta(days=2)
+    assert publish_due(local_world.newsroom) is None
+    assert local_world.provider.got == []
+
+
+def test_an_approved_issue_goes_at_its_slot(local_world: World) -> None:
+    local_world.tell_a_week()
+    local_world.subscribe("ada")
+    local_world.clock.at = FRIDAY - timedelta(hours=3)
+    approve(local_world.newsroom, local_world.slot)
+    assert publish_due(local_world.newsroom) is None
+    local_world.clock.at = FRIDAY
+    publish_due(local_world.newsroom)
+    assert report(local_world.newsroom, local_world.slot).state == IssueState.SENT

@@ -1,0 +1,146 @@
+"""Mailgun over real HTTP: the shape of a call, and what becomes of each kind of answer."""
+
+import base64
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from openapi_core import OpenAPI
+from openapi_core.contrib.requests import RequestsOpenAPIRequest
+
+from pipeline.config import Secrets
+from pipeline.errors import AccountRefused, CallRefused, NotProcessed, ProviderError, Unclear
+from pipeline.providers import build_provider
+from pipeline.providers.mailgun import MOST_COPIES, Mailgun, form
+from pipeline.text import wire_address
+from tests.fake_mailgun import FakeMailgun, Reply, fake_mailgun
+from tests.test_providers import COPIES, ISSUE, PARCEL
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeMailgun]:
+    with fake_mailgun() as running:
+        yield running
+
+
+def mailgun(url: str) -> Mailgun:
+    table = {"name": "mailgun", "domain": "news.example.com", "base_url": url}
+    provider, problems = build_provider(table, Secrets({"FRIDAY_PROVIDER_KEY": "k-123"}), Path())
+    assert problems == []
+    assert isinstance(provider, Mailgun)
+    return provider
+
+
+def test_one_call_carries_every_copy_under_the_domain_and_the_key(fake: FakeMailgun) -> None:
+    mailgun(fake.url).send(ISSUE, PARCEL)
+    (call,) = fake.calls
+    assert call.path == "/v3/news.example.com/messages"
+    assert call.authorization == "Basic " + base64.b64encode(b"api:k-123").decode()
+    assert call.content_type.startswith("multipart/form-data; boundary=")
+    assert call.all("to") == [wire_address(copy.address) for copy in COPIES]
+
+
+def test_no_reader_sees_another_since_each_has_variables(fake: FakeMailgun) -> None:
+    mailgun(fake.url).send(ISSUE, PARCEL)
+    (call,) = fake.calls
+    assert set(call.variables) == set(call.all("to"))
+    assert len({frozenset(own) for own in call.variables.values()}) == 1
+
+
+def test_the_delivery_is_named_to_mailgun_by_its_ref_alone(fake: FakeMailgun) -> None:
+    mailgun(fake.url).send(ISSUE, PARCEL)
+    (call,) = fake.calls
+    assert call.copy_for(COPIES[0].address)["v:delivery"] == COPIES[0].ref
+    assert call.one("o:tag") == "issue-2026-11-27"
+    assert call.one("o:tracking") == "no"
+
+
+def test_the_limit_is_a_thousand_copies(fake: FakeMailgun) -> None:
+    assert mailgun(fake.url).limits.copies == MOST_COPIES == 1_000
+    assert mailgun(fake.url).limits.key_lifetime is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(401, "Forbidden"), AccountRefused),
+        (Reply(403, '{"message": "not allowed to send large batches yet"}'), AccountRefused),
+        (Reply(404, '{"message": "Domain not found: news.example.com"}'), AccountRefused),
+        (Reply(400, '{"message": "Free accounts are for test purposes only"}'), AccountRefused),
+        (Reply(400, '{"message": "to parameter is not a valid address"}'), CallRefused),
+        (Reply(413, "too large"), CallRefused),
+        (Reply(429, '{"message": "limit exceeded"}'), NotProcessed),
+        (Reply(500, "oops"), Unclear),
+        (Reply(502, "<html>bad gateway</html>"), Unclear),
+        (Reply(302, "", {"Location": "https://elsewhere.example/"}), Unclear),
+        (Reply(200, "not json"), Unclear),
+        (Reply(200, '{"message": "Queued"}'), Unclear),
+        (Reply(200, "Mailgun Magnificent API"), AccountRefused),
+        (Reply(drop=True), Unclear),
+    ],
+)
+def test_each_answer_means_one_thing(fake: FakeMailgun, reply: Reply, error: type[ProviderError]) -> None:
+    fake.reply = lambda _number, _call: reply
+    with pytest.raises(error) as caught:
+        mailgun(fake.url).send(ISSUE, PARCEL)
+    assert type(caught.value) is error
+    assert len(fake.calls) == 1
+
+
+def test_nobody_listening_is_surely_not_processed() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(NotProcessed):
+        mailgun(f"http://127.0.0.1:{port}").send(ISSUE, PARCEL)
+
+
+def test_no_answer_in_time_is_unclear(fake: FakeMailgun, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    fake.reply = lambda _number, _call: Reply() if answer.wait(5) else Reply(500)
+    monkeypatch.setattr("pipeline.providers.mailgun.TIMEOUT", (1.0, 0.1))
+    try:
+        with pytest.raises(Unclear):
+            mailgun(fake.url).send(ISSUE, PARCEL)
+    finally:
+        answer.set()
+
+
+@pytest.mark.parametrize(
+    ("said", "wait"),
+    [
+        ("account-requests-per-sec limit exceeded, try again after 120 seconds", timedelta(seconds=120)),
+        ("message limit exceeded, try again after Fri, 27 Nov 2026 08:01:30 UTC", timedelta(seconds=90)),
+        ("limit exceeded", None),
+    ],
+)
+def test_both_of_its_ways_to_ask_for_patience_are_understood(fake: FakeMailgun, said: str, wait: timedelta | None) -> None:
+    fake.reply = lambda _number, _call: Reply(429, f'{{"message": "{said}"}}', {"Date": "Fri, 27 Nov 2026 08:00:00 GMT"})
+    with pytest.raises(NotProcessed) as caught:
+        mailgun(fake.url).send(ISSUE, PARCEL)
+    assert caught.value.retry_after == wait
+
+
+def test_neither_key_nor_addresses_reach_a_message(fake: FakeMailgun) -> None:
+    fake.reply = lambda _number, _call: Reply(400, '{"message": "\'ada@example.com\' is not a valid address"}')
+    with pytest.raises(CallRefused) as caught:
+        mailgun(fake.url).send(ISSUE, PARCEL)
+    assert "example.com" not in str(caught.value)
+    assert "k-123" not in repr(mailgun(fake.url)) + str(caught.value)
+
+
+def test_a_call_is_valid_by_mailguns_own_document() -> None:
+    data = os.environ.get("FRIDAY_REAL_DATA")
+    if not data:
+        pytest.skip("FRIDAY_REAL_DATA is not set: the provider's OpenAPI document is not at hand")
+    document = yaml.load((Path(data) / "specs/mailgun/openapi.yaml").read_bytes(), Loader=yaml.CSafeLoader)
+    api = OpenAPI.from_dict(document)
+    files = [(name, (None, value.encode())) for name, value in form(ISSUE, PARCEL)]
+    request = requests.Request("POST", "https://api.mailgun.net/v3/news.example.com/messages", files=files, auth=("api", "k"))
+    api.validate_request(RequestsOpenAPIRequest(request))

@@ -1,0 +1,196 @@
+"""What every provider keeps to, whichever files there are: options, secrets, receipts, keys, one reader per copy."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Secrets
+from pipeline.errors import NotProcessed
+from pipeline.issue import Copy, Parcel, RenderedIssue
+from pipeline.providers import Provider, build_provider, names
+from pipeline.text import wire_address
+from tests.fake_mailgun import FakeMailgun, fake_mailgun
+
+ISSUE = RenderedIssue(
+    slot="2026-11-27",
+    number=7,
+    title="The Test Five",
+    sender_name="The Test Fïve",
+    sender="friday@news.example.com",
+    reply_to="editors@news.example.com",
+    base_url="https://news.example.com",
+    subject="Ein Wörd & more",
+    preheader="Also",
+    html='<!DOCTYPE html><html><body><p>TOKENADDRESS</p><a href="TOKENLEAVE">Leave</a></body></html>',
+    text="For TOKENADDRESS\nLeave: TOKENLEAVE\n",
+    stand_ins={"address": "TOKENADDRESS", "unsubscribe_url": "TOKENLEAVE"},
+)
+COPIES = tuple(
+    Copy(f"{number:032x}", address, f"https://news.example.com/u/token{number}")
+    for number, address in enumerate(("ada@example.com", "o'ben+tag@example.com", "cléo@exämple.com"), 1)
+)
+PARCEL = Parcel("key1", datetime(2026, 11, 27, 8, 0, 5, tzinfo=UTC), COPIES)
+
+
+def sent_by_outbox(folder: Path) -> dict[str, dict[str, str]]:
+    sent = {}
+    for path in sorted((folder / "outbox").rglob("*.eml")):
+        mail = message_from_bytes(path.read_bytes(), policy=default)
+        html, text = mail.get_body(("html",)), mail.get_body(("plain",))
+        assert html is not None
+        assert text is not None
+        sent[str(mail["To"])] = {
+            "html": html.get_content(), "text": text.get_content(), "subject": str(mail["Subject"]), "from": str(mail["From"]),
+            "leave": str(mail["List-Unsubscribe"]),
+            "one click": str(mail["List-Unsubscribe-Post"]), "reply to": str(mail["Reply-To"]),
+        }  # fmt: skip
+    return sent
+
+
+def sent_by_mailgun(fake: FakeMailgun) -> dict[str, dict[str, str]]:
+    sent = {}
+    for call in fake.accepted:
+        for address in call.all("to"):
+            copy = call.copy_for(address)
+            sent[address] = {
+                "html": copy["html"], "text": copy["text"], "subject": copy["subject"], "from": copy["from"],
+                "leave": copy["h:List-Unsubscribe"],
+                "one click": copy["h:List-Unsubscribe-Post"], "reply to": copy["h:Reply-To"],
+            }  # fmt: skip
+    return sent
+
+
+class Bench:
+    """A provider with a way to see what its readers would get."""
+
+    def __init__(self, provider: Provider, sent: Callable[[], dict[str, dict[str, str]]]) -> None:
+        self.provider = provider
+        self.sent = sent
+
+
+@pytest.fixture(params=names())
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """Every provider that there is a file for, in front of something that takes its mail."""
+    with fake_mailgun() as fake:
+        tables: dict[str, tuple[dict[str, Any], Callable[[], dict[str, dict[str, str]]]]] = {
+            "outbox": ({"path": "outbox"}, lambda: sent_by_outbox(tmp_path)),
+            "mailgun": ({"domain": "news.example.com", "base_url": fake.url}, lambda: sent_by_mailgun(fake)),
+        }
+        options, sent = tables[request.param]
+        table = {"name": request.param, **options}
+        provider, problems = build_provider(table, Secrets({"FRIDAY_PROVIDER_KEY": "secret"}), tmp_path)
+        assert problems == []
+        assert provider is not None
+        yield Bench(provider, sent)
+
+
+def test_every_copy_has_one_receipt_in_the_order_of_the_parcel(bench: Bench) -> None:
+    receipts = bench.provider.send(ISSUE, PARCEL)
+    assert [receipt.ref for receipt in receipts] == [copy.ref for copy in COPIES]
+    assert all(receipt.accepted and receipt.provider_id for receipt in receipts)
+
+
+def test_every_reader_gets_an_own_copy_with_an_own_way_out(bench: Bench) -> None:
+    bench.provider.send(ISSUE, PARCEL)
+    sent = bench.sent()
+    assert set(sent) == {wire_address(copy.address) for copy in COPIES}
+    for copy in COPIES:
+        got = sent[wire_address(copy.address)]
+        assert got["leave"] == f"<{copy.unsubscribe_url}>"
+        assert got["one click"] == "List-Unsubscribe=One-Click"
+        assert copy.unsubscribe_url in got["html"]
+        assert f"For {copy.address}\nLeave: {copy.unsubscribe_url}" in got["text"].replace("\r\n", "\n")
+        others = [other.address for other in COPIES if other is not copy]
+        assert not any(other in got["html"] + got["text"] for other in others)
+
+
+def test_a_value_is_escaped_in_html_and_as_it_is_in_text(bench: Bench) -> None:
+    bench.provider.send(ISSUE, PARCEL)
+    got = bench.sent()["o'ben+tag@example.com"]
+    assert "o&#x27;ben+tag@example.com" in got["html"]
+    assert "o'ben+tag@example.com" in got["text"]
+
+
+def test_the_envelope_is_the_issues(bench: Bench) -> None:
+    bench.provider.send(ISSUE, PARCEL)
+    for got in bench.sent().values():
+        assert got["subject"] == ISSUE.subject
+        assert got["from"] == f"{ISSUE.sender_name} <{ISSUE.sender}>"
+        assert got["reply to"] == ISSUE.reply_to
+        assert "TOKEN" not in got["html"] + got["text"]
+
+
+def test_limits_are_declared_and_a_larger_batch_is_refused(bench: Bench, tmp_path: Path) -> None:
+    limits = bench.provider.limits
+    assert limits.copies >= 1
+    name = type(bench.provider).__module__.rsplit(".", 1)[1]
+    table = {"name": name, "batch_size": 1_000_000, **({"domain": "news.example.com"} if name == "mailgun" else {})}
+    provider, problems = build_provider(table, Secrets({"FRIDAY_PROVIDER_KEY": "secret"}), tmp_path)
+    assert provider is None or provider.limits.copies == 1_000_000
+    assert problems == [] or problems[0].where == "provider.batch_size"
+
+
+def test_a_provider_that_honours_keys_takes_the_same_parcel_twice_and_delivers_it_once(bench: Bench) -> None:
+    if bench.provider.limits.key_lifetime is None:
+        return
+    bench.provider.send(ISSUE, PARCEL)
+    first = bench.sent()
+    bench.provider.send(ISSUE, PARCEL)
+    assert bench.sent() == first
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_secret_that_is_missing_is_named(name: str, tmp_path: Path) -> None:
+    module = importlib.import_module(f"pipeline.providers.{name}")
+    table = {"name": name, **({"domain": "news.example.com"} if name == "mailgun" else {})}
+    _, problems = build_provider(table, Secrets({}), tmp_path)
+    assert [problem.where for problem in problems] == list(module.SECRETS)
+
+
+@pytest.mark.parametrize("name", names())
+def test_an_option_that_is_not_known_is_named(name: str, tmp_path: Path) -> None:
+    table = {"name": name, "colour": "red", **({"domain": "news.example.com"} if name == "mailgun" else {})}
+    _, problems = build_provider(table, Secrets({"FRIDAY_PROVIDER_KEY": "secret"}), tmp_path)
+    assert [problem.where for problem in problems] == ["provider.colour"]
+
+
+def test_the_outbox_writes_the_same_bytes_for_the_same_parcel_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    provider, _ = build_provider({"name": "outbox"}, Secrets({}), tmp_path)
+    assert provider is not None
+    provider.send(ISSUE, PARCEL)
+    folder = tmp_path / "outbox" / ISSUE.slot
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    provider.send(ISSUE, PARCEL)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert set(first) == {f"{copy.ref}.eml" for copy in COPIES}
+
+
+def test_an_eml_is_a_mail_that_any_program_reads(tmp_path: Path) -> None:
+    provider, _ = build_provider({"name": "outbox"}, Secrets({}), tmp_path)
+    assert provider is not None
+    provider.send(ISSUE, PARCEL)
+    raw = (tmp_path / "outbox" / ISSUE.slot / f"{COPIES[0].ref}.eml").read_bytes()
+    assert b"\r\n" in raw
+    assert b"\n" not in raw.replace(b"\r\n", b"")
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+    mail = message_from_bytes(raw, policy=default)
+    assert [part.get_content_type() for part in mail.walk()] == ["multipart/alternative", "text/plain", "text/html"]
+    assert mail["Date"] == "Fri, 27 Nov 2026 08:00:05 +0000"
+    assert mail["Message-ID"] == f"<{COPIES[0].ref}@news.example.com>"
+    assert str(mail["List-Id"]) == "The Test Five <issues.news.example.com>"
+    assert mail.defects == []
+
+
+def test_a_full_disk_is_told_as_not_processed(tmp_path: Path) -> None:
+    (tmp_path / "outbox").write_text("a file where the folder should be")
+    provider, _ = build_provider({"name": "outbox"}, Secrets({}), tmp_path)
+    assert provider is not None
+    with pytest.raises(NotProcessed, match="cannot write to"):
+        provider.send(ISSUE, PARCEL)
+    assert [path.name for path in tmp_path.iterdir()] == ["outbox"]
