@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pipeline.issue import Chosen, Issue, Line, Masthead, RelatedTerm, Selection, Slot, Term, TermBox
 from pipeline.text import shorten, words
 
-SUBJECT = 64
+SUBJECT = 70
 PREHEADER = 90
 TITLE = 140
 SUMMARY = 280
@@ -53,10 +53,12 @@ def _summary(chosen: Chosen) -> str:
 
 
 def _preheader(lines: tuple[Line, ...], term: TermBox | None) -> str:
-    parts = [line.title for line in lines[1:3]]
-    if term:
-        parts.insert(min(len(parts), 1), f"the term: {term.name}")
-    return shorten("Also: " + " · ".join(parts), PREHEADER) if parts else ""
+    """What the inbox shows behind the subject: the second story, as far as it fits, and the term."""
+    end = f"The term: {term.name}" if term else ""
+    if not lines[1:]:
+        return end
+    start, joint = "Also: ", " · " if end else ""
+    return start + shorten(lines[1].title, PREHEADER - len(start + joint + end)) + joint + end
 
 
 def _note(selection: Selection) -> str:

@@ -1,7 +1,10 @@
 """`friday serve`: the public pages and the clock in one process."""
 
+import contextlib
 import logging
+import signal
 from datetime import timedelta
+from types import FrameType
 
 import uvicorn
 
@@ -20,8 +23,15 @@ def serve(newsroom: Newsroom, port: int | None) -> None:
     """Serve the public pages and let the clock ring, until Ctrl-C or SIGTERM."""
     web = newsroom.config.web
     # No access log: the addresses of unsubscribe links are secrets.
-    with ringing(bells(newsroom)):
+    signal.signal(signal.SIGTERM, _leave)
+    with ringing(bells(newsroom)), contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(public_app(newsroom), host=web.host, port=port or web.port, log_level="warning", access_log=False)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    # uvicorn stops at the signal, then raises it again; by default that would end the process before the
+    # clock has let a batch in flight come home.
+    raise KeyboardInterrupt
 
 
 def bells(newsroom: Newsroom) -> list[Bell]:

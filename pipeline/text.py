@@ -28,6 +28,8 @@ _STOP = frozenset(
     she so some than that the their them then there these they this those to today under up us use using very via was
     we week were what when where which who why will with would you your""".split()
 )
+_JOINTS = " ,;:-–—(·&"
+_DANGLING = frozenset("a an and as at by for from in into its of on or than that the their to with".split())
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]")
 
 
@@ -100,7 +102,11 @@ def shorten(text: str, limit: int) -> str:
     cut = text[: limit - 1]
     if " " in cut[limit // 2 :]:
         cut = cut.rsplit(" ", 1)[0]
-    return cut.rstrip(" ,;:-–—(") + "…"
+    kept = cut.rstrip(_JOINTS).split(" ")
+    # A cut just behind "and a" reads like an accident.
+    while len(kept) > 1 and kept[-1].lower() in _DANGLING:
+        kept.pop()
+    return " ".join(kept).rstrip(_JOINTS) + "…"
 
 
 def words(text: str) -> tuple[str, ...]:

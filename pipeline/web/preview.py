@@ -1,5 +1,6 @@
 """The preview: the very issue of a slot in a browser on loopback, reloaded when a file of it is saved."""
 
+import contextlib
 import os
 import re
 import sys
@@ -67,7 +68,7 @@ def preview_app(newsroom: Newsroom, slot: Slot, stopping: threading.Event) -> Fa
     """
     app = make_app(LOOPBACK)
     pages = page_environment(newsroom.config.templates)
-    for name in ("preview.css", "preview.js"):
+    for name in ("preview.css", "preview.js", "icon.svg"):
         serve_file(app, newsroom.config.templates, name)
 
     @app.get("/")
@@ -134,7 +135,8 @@ def serve_preview(newsroom: Newsroom, slot: Slot, port: int, *, open_browser: bo
     if open_browser and sys.stdout.isatty() and (sys.platform == "darwin" or "DISPLAY" in os.environ):
         webbrowser.open(url)
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_graceful_shutdown=2)
-    _Server(config, stopping).run()
+    with contextlib.suppress(KeyboardInterrupt):
+        _Server(config, stopping).run()
 
 
 class _Server(uvicorn.Server):

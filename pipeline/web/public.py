@@ -18,7 +18,8 @@ def public_app(newsroom: Newsroom) -> FastAPI:
     own = urlsplit(newsroom.masthead.base_url).hostname
     app = make_app((*LOOPBACK, *((own,) if own else ())))
     pages = page_environment(newsroom.config.templates)
-    serve_file(app, newsroom.config.templates, "public.css")
+    for name in ("public.css", "icon.svg"):
+        serve_file(app, newsroom.config.templates, name)
 
     def page(name: str, status: int = 200, **values: object) -> HTMLResponse:
         return HTMLResponse(pages.get_template(name).render(masthead=newsroom.masthead, **values), status)
