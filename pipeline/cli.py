@@ -56,9 +56,10 @@ def options(
 @app.command()
 def check() -> None:
     """Read config, terms and templates, and name every mistake with file and line."""
+    from pipeline.newsroom import open_newsroom
     from pipeline.publish import check as check_content
 
-    newsroom = _newsroom()
+    newsroom = open_newsroom(_config)
     terms = check_content(newsroom)
     sources = len(newsroom.sources)
     typer.echo(f"{newsroom.config.path}: no mistakes; {terms} terms, {sources} {'source' if sources == 1 else 'sources'}.")
@@ -294,6 +295,8 @@ def _newsroom(*, writes: bool = False) -> "Newsroom":
     newsroom = open_newsroom(_config)
     if writes:
         newsroom.database.migrate()
+    else:
+        newsroom.database.require()
     return newsroom
 
 

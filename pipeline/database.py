@@ -49,10 +49,10 @@ class Database:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine, with the SQLite rules applied where it is SQLite."""
+        """The engine, with the SQLite rules applied where it is SQLite. Its errors show no values: they are addresses."""
         if make_url(self.url).get_backend_name() == "sqlite":
             return _sqlite_engine(self.url)
-        return create_engine(self.url, pool_pre_ping=True)
+        return create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -114,7 +114,7 @@ class Database:
 
 def _sqlite_engine(url: str) -> Engine:
     module = _sqlite_module()
-    engine = create_engine(url, module=module)
+    engine = create_engine(url, module=module, hide_parameters=True)
     # WAL before these releases can corrupt a database with two connections (https://www.sqlite.org/wal.html).
     wal = _has_wal_fix(module.sqlite_version_info)
 

@@ -24,9 +24,9 @@ class FridayError(Exception):
 
 
 class _Listed(FridayError):
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], title: str = "") -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in problems))
+        super().__init__("\n".join([*([title] if title else []), *map(str, problems)]))
 
 
 class UsageError(FridayError):

@@ -91,7 +91,8 @@ def open_newsroom(path: Path | None, environment: Mapping[str, str] | None = Non
     if config:
         problems += _misplaced(config)
     if problems or config is None or provider is None:
-        raise ConfigError(problems)
+        number = len(problems)
+        raise ConfigError(problems, f"{found} has {number} {'mistake' if number == 1 else 'mistakes'}:")
     return Newsroom(config, Database(config.database_url), provider, sources)
 
 

@@ -1,5 +1,6 @@
 """The side road and the inbox: what every source told, whatever the others do, and which week a story belongs to."""
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -108,25 +109,27 @@ def test_an_edited_story_is_brought_up_to_date_and_keeps_its_dates(world: World)
     assert (row.published, row.collected) == (FRIDAY - DAY, FRIDAY - 5 * HOUR)
 
 
-def test_a_date_in_the_future_counts_as_now(world: World) -> None:
-    take_in(world, FRIDAY - HOUR, story(published=FRIDAY + 30 * DAY))
-    (row,) = rows(world)
+def test_a_date_in_the_future_counts_as_now(local_world: World) -> None:
+    take_in(local_world, FRIDAY - HOUR, story(published=FRIDAY + 30 * DAY))
+    (row,) = rows(local_world)
     assert row.published == FRIDAY - HOUR
-    assert week(world, world.slot) == ["A title"]
+    assert week(local_world, local_world.slot) == ["A title"]
 
 
-def test_a_source_in_trouble_does_not_stop_the_others(world: World) -> None:
-    (world.folder / "wire.json").unlink()
-    write_feed(world.folder / "ledger.json", story(source="Ledger"))
-    broken, good = collect(world.newsroom)
+def test_a_source_in_trouble_does_not_stop_the_others(local_world: World) -> None:
+    (local_world.folder / "wire.json").unlink()
+    write_feed(local_world.folder / "ledger.json", story(source="Ledger"))
+    broken, good = collect(local_world.newsroom)
     assert broken == Visit("Wire", trouble="cannot be read: No such file or directory")
     assert good == Visit("Ledger", new=1)
 
 
-def test_an_unexpected_exception_is_told_as_a_bug_and_the_others_go_on(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_exception_is_told_as_a_bug_and_the_others_go_on(
+    local_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     sources = (FakeSource("Odd", KeyError("surprise")), FakeSource("Fine", (story(source="Fine"),)))
     with caplog.at_level(logging.ERROR, "pipeline.collect"):
-        assert collect(of(world, *sources)) == [
+        assert collect(of(local_world, *sources)) == [
             Visit("Odd", trouble="a bug in Friday: KeyError"),
             Visit("Fine", new=1),
         ]
@@ -135,28 +138,31 @@ def test_an_unexpected_exception_is_told_as_a_bug_and_the_others_go_on(world: Wo
     assert "Odd" in record.getMessage()
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"url": "https://wire.example:99999/a", "title": "A port that there is not"},
-        {"url": "https://wire.example/a\0b", "title": "A character that PostgreSQL does not take"},
-        {"url": "https://wire.example/\ud800", "title": "Half a character"},
-        {"url": "https://wire.example/a", "title": "Half a \ud800character"},
-        {"url": "https://wire.example/a", "title": "A", "_friday": {"why_it_matters": "\udfff"}},
-    ],
-    ids=["port", "NUL in a link", "surrogate in a link", "surrogate in a title", "surrogate in a reason"],
-)
-def test_a_story_that_no_database_can_hold_does_not_stop_the_other_sources(world: World, bad: dict[str, object]) -> None:
-    write_raw_feed(world.folder / "wire.json", bad)
-    write_feed(world.folder / "ledger.json", story(source="Ledger"))
-    visits = collect(world.newsroom)
-    assert visits[1] == Visit("Ledger", new=1)
-
-
 def write_raw_feed(path: Path, item: dict[str, object]) -> None:
-    import json
-
+    """A JSON Feed with one item, whatever is in it."""
     path.write_text(json.dumps({"version": "https://jsonfeed.org/version/1.1", "items": [item]}), "utf-8")
+
+
+def test_stories_that_no_database_can_hold_do_not_stop_the_other_sources(world: World) -> None:
+    bad: dict[str, dict[str, object]] = {
+        "port": {"url": "https://wire.example:99999/a", "title": "A"},
+        "NUL in a link": {"url": "https://wire.example/a\0b", "title": "A"},
+        "half a character in a link": {"url": "https://wire.example/\ud800", "title": "A"},
+        "half a character in a title": {"url": "https://wire.example/a", "title": "A \ud800"},
+        "half a character in a reason": {
+            "url": "https://wire.example/a",
+            "title": "A",
+            "_friday": {"why_it_matters": "\udfff"},
+        },
+    }
+    for name, item in bad.items():
+        write_raw_feed(world.folder / f"{name}.json", item)
+    write_feed(world.folder / "good.json", story(source="Good"))
+    tables = [{"kind": "feed", "name": name, "url": f"{name}.json"} for name in (*bad, "good")]
+    sources, _ = build_sources(tables, world.folder)
+    visits = collect(of(world, *sources))
+    assert [visit.source for visit in visits] == [*bad, "good"]
+    assert visits[-1] == Visit("good", new=1)
 
 
 def test_each_visit_is_told_as_it_is_stored_and_in_the_order_of_the_config(local_world: World) -> None:
@@ -236,8 +242,8 @@ def web(world: World, server: Server) -> Newsroom:
     return of(world, *sources)
 
 
-def test_a_source_is_asked_whether_anything_changed_since_the_last_visit(world: World, server: Server) -> None:
-    newsroom = web(world, server)
+def test_a_source_is_asked_whether_anything_changed_since_the_last_visit(local_world: World, server: Server) -> None:
+    newsroom = web(local_world, server)
     assert collect(newsroom) == [Visit("Web", new=1)]
     assert collect(newsroom) == [Visit("Web", unchanged=True)]
     server.etag = '"two"'
@@ -260,16 +266,16 @@ def test_a_failed_visit_keeps_what_the_last_good_one_gave(world: World, server: 
     assert collect(newsroom) == [Visit("Web", unchanged=True)]
 
 
-def test_the_next_good_visit_clears_the_trouble(world: World) -> None:
+def test_the_next_good_visit_clears_the_trouble(local_world: World) -> None:
     source = FakeSource("Moody", SourceError("is not a feed"))
-    collect(of(world, source))
-    world.clock.wait(3600)
+    collect(of(local_world, source))
+    local_world.clock.wait(3600)
     source.tells = ()
-    collect(of(world, source))
-    with world.database.read() as session:
+    collect(of(local_world, source))
+    with local_world.database.read() as session:
         row = inbox.visit(session, source.address)
     assert row is not None
-    assert (row.trouble, row.visited) == ("", world.clock())
+    assert (row.trouble, row.visited) == ("", local_world.clock())
 
 
 def test_the_window_is_exactly_the_seven_days_that_end_at_the_slot(world: World) -> None:
@@ -303,21 +309,23 @@ def test_a_story_told_shortly_before_a_slot_but_collected_after_it_joins_the_nex
     assert week(world, next_slot(world)) == ["late"]
 
 
-def test_one_told_more_than_a_day_before_it_does_not(world: World) -> None:
-    take_in(world, FRIDAY + HOUR, story(1, published=FRIDAY - DAY, title="a day"), story(2, published=FRIDAY - DAY - SECOND))
-    assert week(world, next_slot(world)) == ["a day"]
+def test_one_told_more_than_a_day_before_it_does_not(local_world: World) -> None:
+    take_in(
+        local_world, FRIDAY + HOUR, story(1, published=FRIDAY - DAY, title="a day"), story(2, published=FRIDAY - DAY - SECOND)
+    )
+    assert week(local_world, next_slot(local_world)) == ["a day"]
 
 
-def test_one_collected_only_after_the_next_slot_too_joins_neither(world: World) -> None:
-    take_in(world, FRIDAY + 7 * DAY, story(published=FRIDAY - HOUR))
-    assert week(world, next_slot(world)) == []
+def test_one_collected_only_after_the_next_slot_too_joins_neither(local_world: World) -> None:
+    take_in(local_world, FRIDAY + 7 * DAY, story(published=FRIDAY - HOUR))
+    assert week(local_world, next_slot(local_world)) == []
 
 
-def test_the_window_gives_everything_that_a_source_told_in_the_order_of_telling(world: World) -> None:
+def test_the_window_gives_everything_that_a_source_told_in_the_order_of_telling(local_world: World) -> None:
     second = Story("https://wire.example/2", "B", "Wire", FRIDAY - HOUR, "What it says.", "Why it matters.", 4)
-    take_in(world, FRIDAY, second, Story("https://wire.example/1", "A", "Wire", FRIDAY - 2 * HOUR))
-    with world.database.read() as session:
-        first, last = inbox.window(session, world.slot)
+    take_in(local_world, FRIDAY, second, Story("https://wire.example/1", "A", "Wire", FRIDAY - 2 * HOUR))
+    with local_world.database.read() as session:
+        first, last = inbox.window(session, local_world.slot)
     assert first.title == "A"
     assert last == second
     assert last.published.tzinfo is UTC

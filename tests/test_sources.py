@@ -307,7 +307,7 @@ def test_a_body_that_is_the_name_of_a_file_does_not_open_it(scheme: str, tmp_pat
     ],
 )  # fmt: skip
 def test_what_is_no_feed_is_said_to_be_none(body: str) -> None:
-    with pytest.raises(SourceError, match="is not a feed|is empty"):
+    with pytest.raises(SourceError, match=r"is not a feed|is empty"):
         told(body)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.text import canonical_url, clean_url, one_line, plain, shorten, tokens, versions, words
+from pipeline.text import canonical_url, clean_url, one_line, plain, shorten, tokens, versions, wire_address, words
 
 facts = settings(deadline=None, database=None, derandomize=True, max_examples=300)
 
@@ -102,15 +102,15 @@ def test_no_address_is_too_broken_to_be_compared(broken: str) -> None:
 
 @facts
 @given(
-    st.lists(st.tuples(pairs, st.just(True)) | st.tuples(st.sampled_from(TRACKED), st.just(False)), max_size=5),
+    st.lists(st.tuples(st.just("kept"), pairs) | st.tuples(st.just("tracking"), st.sampled_from(TRACKED)), max_size=5),
     st.sampled_from(["", "#top", "#a=b&c"]),
 )
-def test_cleaning_takes_out_tracking_and_keeps_the_rest_letter_for_letter(query: list[tuple[str, bool]], fragment: str) -> None:
+def test_cleaning_takes_out_tracking_and_keeps_the_rest_letter_for_letter(query: list[tuple[str, str]], fragment: str) -> None:
     def page(*pairs: str) -> str:
         return "https://wire.example/A%20b/" + ("?" + "&".join(pairs) if pairs else "") + fragment
 
-    cleaned = clean_url(page(*(pair for pair, _ in query)))
-    assert cleaned == page(*(pair for pair, kept in query if kept))
+    cleaned = clean_url(page(*(pair for _, pair in query)))
+    assert cleaned == page(*(pair for kind, pair in query if kind == "kept"))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,11 @@ def test_a_question_mark_in_a_fragment_begins_no_query(url: str) -> None:
 def test_a_cleaned_address_is_the_same_page(kept: list[str], tracked: str) -> None:
     url = "https://wire.example/a?" + "&".join([tracked, *kept])
     assert canonical_url(clean_url(url)) == canonical_url(url)
+
+
+def test_a_mail_address_goes_out_with_its_domain_in_ascii_and_its_name_as_it_is() -> None:
+    assert wire_address("Jürgen@bücher.example") == "Jürgen@xn--bcher-kva.example"
+    assert wire_address("ada@news.example") == "ada@news.example"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +234,7 @@ def test_a_shortened_text_never_exceeds_the_limit_and_is_a_beginning(text: str, 
         (43, "It rained. The fair went on all the same!"),
         (42, "It rained. The fair went on all the same!"),
         (41, "It rained. The fair went on all the same!"),
-        (40, "It rained. The fair went on all the…"),
+        (40, "It rained. The fair went on all…"),
         (20, "It rained."),
         (12, "It rained."),
     ],
@@ -245,6 +250,10 @@ def test_a_version_is_no_end_of_a_sentence() -> None:
 def test_no_comma_or_bracket_stands_before_the_ellipsis() -> None:
     assert shorten("Nobody came, nobody went", 14) == "Nobody came…"
     assert shorten("Nobody came (though asked)", 15) == "Nobody came…"
+
+
+def test_no_article_preposition_or_and_stands_before_the_ellipsis() -> None:
+    assert shorten("Judges sided with three songwriters and a composer", 42) == "Judges sided with three songwriters…"
 
 
 def test_a_word_longer_than_the_limit_is_cut() -> None:

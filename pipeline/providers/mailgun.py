@@ -7,7 +7,7 @@ import html as html_escape
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.headerregistry import Address
 from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
@@ -170,8 +170,7 @@ def _wait(answer: requests.Response, said: str) -> timedelta | None:
     if match := _DATE.search(said):
         try:
             until = parsedate_to_datetime(match.group(1))
-            now = parsedate_to_datetime(answer.headers["Date"]) if "Date" in answer.headers else datetime.now(UTC)
-            return max(until - now, timedelta(0))
-        except (ValueError, TypeError):
+            return max(until - parsedate_to_datetime(answer.headers["Date"]), timedelta(0))
+        except (KeyError, ValueError, TypeError):
             return None
     return None

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from calendar import timegm
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Feed:
     def _story(self, entry: "_Entry", base: str, now: datetime) -> Story | None:
         text, content = plain(entry.summary), plain(entry.content)
         title = shorten(plain(entry.title), TITLE) or shorten(text or content, TITLE // 2)
-        url = clean_url(urljoin(base, entry.link.strip()))
+        url = _link(base, entry.link)
         if not title or not _is_web(url):
             return None
         words = len(content.split())
@@ -103,9 +104,19 @@ def build(options: Options, here: Path) -> Feed:
     return Feed(name, address, options.weight, options.private)
 
 
+def _link(base: str, link: str) -> str:
+    try:
+        url = urljoin(base, link.strip())
+    except ValueError:
+        return ""
+    # What may not stand in an address (RFC 3986), least of all a line break or a quote.
+    return clean_url(re.sub(r'[\x00-\x20\x7f"<>\\^`{|}]', lambda char: f"%{ord(char.group()):02X}", url))
+
+
 def _is_web(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -124,7 +135,8 @@ def _read(path: Path) -> bytes:
 
 def _xml_entries(body: bytes, base: str) -> Iterator[_Entry]:
     # Feeds need no entities of their own, and those are how a small file grows to gigabytes.
-    if b"<!ENTITY" in body:
+    # Without its zero bytes UTF-16 shows the same letters.
+    if b"<!ENTITY" in body.replace(b"\0", b""):
         raise SourceError("declares XML entities, which a feed has no use for")
     # A stream, since feedparser would open bytes that look like the name of a file.
     parsed = feedparser.parse(io.BytesIO(body), response_headers={"content-location": base} if base else {})

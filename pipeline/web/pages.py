@@ -6,6 +6,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -38,7 +39,7 @@ def make_app(hosts: tuple[str, ...]) -> FastAPI:
 
 def page_environment(templates: Path) -> Environment:
     """The templates of pages, escaped, an undefined name being a bug."""
-    return Environment(loader=FileSystemLoader(templates / "web"), autoescape=True, undefined=StrictUndefined)
+    return ImmutableSandboxedEnvironment(loader=FileSystemLoader(templates / "web"), autoescape=True, undefined=StrictUndefined)
 
 
 def serve_file(app: FastAPI, folder: Path, name: str) -> None:

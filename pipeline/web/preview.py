@@ -122,12 +122,7 @@ async def _changes(newsroom: Newsroom, stopping: threading.Event) -> AsyncIterat
 
 
 def serve_preview(newsroom: Newsroom, slot: Slot, port: int, *, open_browser: bool) -> None:
-    """Serve the preview until Ctrl-C.
-
-    Raises:
-        ConfigError: the database has no tables yet.
-    """
-    newsroom.database.require()
+    """Serve the preview until Ctrl-C."""
     stopping = threading.Event()
     app = preview_app(newsroom, slot, stopping)
     url = f"http://127.0.0.1:{port}/"
