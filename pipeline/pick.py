@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from pipeline.issue import Chosen, Reason, Selection, Story
 from pipeline.text import canonical_url, stem, tokens, versions, words
@@ -37,9 +38,14 @@ IN_TITLE = 2.0
 NAMED = 2.5
 OPENING = 400
 BARE_TITLE = 8
+# A word of more stories than this tells next to nothing about two of them, and pairs grow with its square.
+COMMON = 30
+COMMON_SHARE = 0.05
 FULL_TEXT = 24
 # One source seldom tells a story twice: only nearly the same text is the same story.
 SAME_TEXT = 0.7
+# Under its own address a told story never returns; in other words it may after so long, since nobody remembers.
+MEMORY = timedelta(weeks=13)
 # A summary shorter than this tells too little to link to it rather than to another telling.
 TEASER = 80
 
@@ -71,9 +77,11 @@ def pick(stories: Sequence[Story], past: Sequence[Story], weights: Weights, want
     """
     told = sorted(stories, key=lambda story: (story.published, story.source, story.url))
     old = {canonical_url(story.url) for story in past}
+    earliest = told[0].published - MEMORY if told else None
+    recent = [story for story in past if earliest and story.published >= earliest]
     groups = [
         group
-        for group in group_stories([*past, *told], weights.alike)
+        for group in group_stories([*recent, *told], weights.alike)
         if not any(canonical_url(story.url) in old for story in group)
     ]
     ranked = sorted((score(group, weights) for group in groups), key=_rank)
@@ -230,9 +238,11 @@ def _cosines(vectors: Sequence[Mapping[str, float]]) -> dict[tuple[int, int], fl
         for token, value in weighed.items():
             postings[token].append((place, value / length))
     products: defaultdict[tuple[int, int], float] = defaultdict(float)
+    common = max(COMMON, len(vectors) * COMMON_SHARE)
     for listed in postings.values():
-        for pair, product in _pairs(listed):
-            products[pair] += product
+        if len(listed) <= common:
+            for pair, product in _pairs(listed):
+                products[pair] += product
     return products
 
 

@@ -222,7 +222,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI everything is at hand, so a test that was skipped there has found a hole in it."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
-    if os.environ.get("CI") and skipped:
+    if reporter and skipped and os.environ.get("CI"):
         for each in skipped:
             reporter.write_line(f"skipped in CI: {each.nodeid}: {each.longrepr[2]}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

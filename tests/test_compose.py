@@ -105,20 +105,24 @@ def test_why_it_matters_is_taken_from_another_telling_where_the_linked_has_none(
     assert line.why == "Bills fall."
 
 
-def test_the_preheader_names_what_the_subject_does_not() -> None:
-    made = issue(*three(), chosen(story("A fourth")))
-    assert made.preheader == "Also: A tutor refuses · the term: Token · A court rules"
+def test_the_preheader_names_the_second_story_and_the_term() -> None:
+    assert issue(*three()).preheader == "Also: A tutor refuses · The term: Token"
 
 
 def test_the_preheader_of_few_stories_names_what_there_is() -> None:
-    assert issue(*three()[:1]).preheader == "Also: the term: Token"
+    assert issue(*three()[:1]).preheader == "The term: Token"
     assert issue(*three()[:2], term=None).preheader == "Also: A tutor refuses"
     assert issue(*three()[:1], term=None).preheader == ""
 
 
-def test_a_preheader_fits_the_inbox_line() -> None:
-    long = [chosen(story(f"Story number {number} has a title that goes on and on and on")) for number in range(3)]
-    assert 40 < len(issue(*long).preheader) <= PREHEADER
+def test_a_long_second_title_leaves_room_for_the_term_in_the_inbox_line() -> None:
+    long = [
+        chosen(story(f"Story number {number} has a title that goes on and on and on for {'ever ' * 20}")) for number in (1, 2)
+    ]
+    preheader = issue(*long).preheader
+    assert preheader.startswith("Also: Story number 2 has")
+    assert preheader.endswith("… · The term: Token")
+    assert 60 < len(preheader) <= PREHEADER
 
 
 def test_an_issue_without_stories_bears_the_newsletter_s_name() -> None:

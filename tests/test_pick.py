@@ -256,7 +256,7 @@ def test_a_story_that_does_not_reach_the_least_is_not_chosen_though_there_is_roo
     assert titles(pick([advice, OTHERS[1]], [], Weights(least=1.5), 5).stories) == [OTHERS[1].title]
 
 
-@settings(deadline=None, database=None, derandomize=True, max_examples=60)
+@settings(deadline=None, database=None, derandomize=True, max_examples=40)
 @given(st.permutations(WEEK))
 def test_the_order_in_which_a_week_was_told_makes_no_difference(shuffled: list[Story]) -> None:
     past = [replace(OTHERS[0], source="Echo", url="https://echo.example/tides")]
@@ -278,7 +278,7 @@ def weeks(draw: st.DrawFn) -> tuple[list[Story], list[Story]]:
     return told, draw(st.permutations(told))
 
 
-@settings(deadline=None, database=None, derandomize=True, max_examples=150)
+@settings(deadline=None, database=None, derandomize=True, max_examples=80)
 @given(weeks())
 def test_the_order_makes_no_difference_even_where_everything_ties(case: tuple[list[Story], list[Story]]) -> None:
     told, shuffled = case

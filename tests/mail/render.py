@@ -42,9 +42,13 @@ def main(folder: Path) -> None:
 
 def _longest(selection: Selection) -> Selection:
     def stretch(chosen: Chosen) -> Chosen:
-        texts = {"title": f"{LONG_WORD} {chosen.story.title} " * 3, "summary": f"{chosen.story.summary} {LONG_WORD} " * 5}
         story = replace(
-            chosen.story, **texts, why=f"{LONG_WORD} " * 5, source=LONG_WORD, url=f"https://example.com/{'path/' * 60}"
+            chosen.story,
+            title=f"{LONG_WORD} {chosen.story.title} " * 3,
+            summary=f"{chosen.story.summary} {LONG_WORD} " * 5,
+            why=f"{LONG_WORD} " * 5,
+            source=LONG_WORD,
+            url=f"https://example.com/{'path/' * 60}",
         )
         return replace(chosen, story=story, also=tuple(replace(story, source=f"Source {number}") for number in range(9)))
 

@@ -1,0 +1,402 @@
+"""The command `friday` as people and scripts hold it: verbs, exit codes, what is printed where, and what is left alone."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pipeline import publish as route
+from pipeline.collect import collect
+from pipeline.issue import Story
+from pipeline.newsroom import open_newsroom
+from pipeline.schedule import WEEKDAYS
+from subscribers import roll
+from subscribers.models import Why
+from tests.conftest import CONFIG, ROOT, WEEK, write_feed
+
+TERM = """---
+term: GPU
+topic: Chips
+---
+
+A chip for many sums at once.
+
+## Why it matters
+
+It sets the pace.
+
+## In practice
+
+People rent it.
+"""
+HEAVY = {"sqlmodel", "sqlalchemy", "requests", "jinja2", "premailer", "feedparser", "fastapi", "alembic", "pydantic", "lxml"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Office:
+    """A newsletter in a folder of its own, half way between two of its slots."""
+
+    folder: Path
+    last: str
+    next: str
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.toml"
+
+    def friday(self, *words: str, **environment: str) -> Run:
+        """Run one command."""
+        (run,) = self.at_once(words, **environment)
+        return run
+
+    def at_once(self, *commands: tuple[str, ...], **environment: str) -> list[Run]:
+        """Run commands that do not depend on each other, each in a process of its own."""
+        started = [start(["-m", "pipeline", "--config", str(self.config), *words], environment) for words in commands]
+        return [finish(each) for each in started]
+
+    def edit(self, before: str, after: str) -> None:
+        """Change the config."""
+        text = self.config.read_text("utf-8")
+        assert before in text
+        self.config.write_text(text.replace(before, after), "utf-8")
+
+    def files(self) -> dict[str, bytes]:
+        """Every file with its bytes."""
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+
+    def mails(self) -> list[str]:
+        return sorted(path.name for path in self.folder.rglob("*.eml"))
+
+
+def start(words: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("FRIDAY_")}
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**ours, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> Run:
+    out, err = process.communicate(timeout=60)
+    return Run(process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Office:
+    """An office with stories in the inbox and people on the roll, made once and only ever copied."""
+    folder = tmp_path_factory.mktemp("office")
+    now = datetime.now(UTC)
+    # The slot is always three days ahead, so that no time of day makes it due while the tests run.
+    day = now.astimezone(ZoneInfo("Europe/Berlin")).date() + timedelta(days=3)
+    config = CONFIG.format(database="sqlite:///friday.db", provider='name = "outbox"')
+    config = config.replace("[schedule]", f'[schedule]\nweekday = "{WEEKDAYS[day.weekday()]}"')
+    (folder / "config.toml").write_text(config.replace(f'terms = "{ROOT}/terms"', 'terms = "terms"'), "utf-8")
+    (folder / "terms").mkdir()
+    (folder / "terms/gpu.md").write_text(TERM, "utf-8")
+    stories = [
+        Story(f"https://wire.example/{place}", title, "Wire", now - timedelta(hours=1 + place), summary)
+        for place, (title, summary) in enumerate(WEEK)
+    ]
+    write_feed(folder / "wire.json", *stories)
+    write_feed(folder / "ledger.json")
+    newsroom = open_newsroom(folder / "config.toml", {})
+    newsroom.database.migrate()
+    collect(newsroom)
+    with newsroom.database.write() as session:
+        for name in ("ada", "ben", "cleo", "dora"):
+            roll.add(session, f"{name}@example.com", now)
+        for name in ("cleo", "zoe"):
+            roll.suppress(session, f"{name}@example.com", Why.COMPLAINT, now)
+        roll.unsubscribe(session, "dora@example.com", now)
+    newsroom.database.engine.dispose()
+    return Office(folder, (day - timedelta(days=7)).isoformat(), day.isoformat())
+
+
+@pytest.fixture
+def office(furnished: Office, tmp_path: Path) -> Office:
+    """A copy of the furnished office."""
+    folder = tmp_path / "office"
+    shutil.copytree(furnished.folder, folder)
+    return Office(folder, furnished.last, furnished.next)
+
+
+def test_help_answers_at_once() -> None:
+    process = start(["-m", "pipeline", "--help"], {})
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout as out, process.stderr as err:
+        text = out.read()
+        assert err.read() == ""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert "A newsletter that writes its own Friday." in text
+    for verb in ("check", "collect", "draft", "preview", "approve", "reopen", "publish", "report", "resolve", "subscribers"):
+        assert verb in text
+    assert usage.ru_utime + usage.ru_stime < 0.5
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = """
+import sys
+sys.argv = ["friday", "--help"]
+from pipeline.cli import main
+try:
+    main()
+finally:
+    print("\\n".join(sys.modules), file=sys.stderr)
+"""
+    run = finish(start(["-c", code], {}))
+    loaded = {name.partition(".")[0] for name in run.err.split()}
+    assert "typer" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_check_finds_no_mistake_where_there_is_none(office: Office) -> None:
+    before = office.files()
+    run = finish(start(["-m", "pipeline", "check"], {"FRIDAY_CONFIG": str(office.config)}))
+    assert run == Run(0, f"{office.config}: no mistakes; 1 terms, 2 sources.\n", "")
+    assert office.files() == before
+
+
+def test_mistakes_in_the_config_exit_2_with_all_of_them_and_write_nothing(office: Office) -> None:
+    office.edit('title = "The Test Five"', 'titel = "The Test Five"')
+    office.edit("Europe/Berlin", "Europe/Berlim")
+    office.edit('name = "outbox"', 'name = "mailgun"\ndomain = "mg.example.com"')
+    office.edit('kind = "feed"\nname = "Ledger"', 'kind = "pigeon"\nname = "Ledger"')
+    (office.folder / "friday.db").unlink()
+    before = office.files()
+    run = office.friday("publish", "--anyway")
+    assert (run.code, run.out) == (2, "")
+    for mistake in (
+        "newsletter.titel: unknown key (did you mean title?)",
+        "newsletter.title: is missing",
+        "schedule.timezone: 'Europe/Berlim' is not a time zone; did you mean 'Europe/Berlin'?",
+        "sources[1].kind: 'pigeon' is not a kind of source (there is feed)",
+        "FRIDAY_PROVIDER_KEY: is not set, and mailgun needs it",
+    ):
+        assert mistake in run.err
+    assert "Traceback" not in run.err
+    assert office.files() == before
+
+
+def test_a_broken_term_exits_3_with_file_and_line_and_writes_nothing(office: Office) -> None:
+    path = office.folder / "terms/gpu.md"
+    path.write_text(TERM.replace("topic: Chips", "topic: Chips\ntopik: Chips"), "utf-8")
+    before = office.files()
+    run = office.friday("check")
+    assert (run.code, run.out) == (3, "")
+    assert f"{path}:4: unknown key 'topik'" in run.err
+    assert "Traceback" not in run.err
+    assert office.files() == before
+
+
+def test_a_broken_template_exits_3_with_file_and_line_and_writes_nothing(office: Office) -> None:
+    templates = office.folder / "templates"
+    shutil.copytree(ROOT / "templates", templates)
+    office.edit(f'templates = "{ROOT}/templates"', 'templates = "templates"')
+    path = templates / "issue/weekly/issue.txt"
+    path.write_text("first line\n{{ masthead.title }}\n{{ masthead.titel }}\n", "utf-8")
+    before = office.files()
+    run = office.friday("publish", office.next, "--anyway")
+    assert (run.code, run.out) == (3, "")
+    assert f"{path}:3: " in run.err
+    assert "titel" in run.err
+    assert "Traceback" not in run.err
+    assert office.files() == before
+
+
+def test_a_slot_that_is_not_due_or_whose_grace_is_over_exits_5_and_sends_nothing(office: Office) -> None:
+    before = office.files()
+    early, late = office.at_once(("publish", office.next), ("publish", office.last))
+    assert (early.code, early.out, late.code, late.out) == (5, "", 5, "")
+    assert re.search(rf"{office.next} opens at 09:00 on \w+, .*; --anyway sends it now", early.err)
+    assert re.search(rf"{office.last} opened at 09:00 on .* grace of 6 hours is over; --anyway sends it late", late.err)
+    assert office.files() == before
+
+
+def test_what_no_verb_can_take_exits_2(office: Office) -> None:
+    wrong_day = (date.fromisoformat(office.next) + timedelta(days=1)).isoformat()
+    no_slot, no_decision, no_verb = office.at_once(
+        ("draft", wrong_day), ("resolve", office.next, "--accepted", "--skip"), ("pubish",)
+    )
+    assert {run.code for run in (no_slot, no_decision, no_verb)} == {2}
+    assert office.next in no_slot.err
+    assert "say exactly one of --accepted, --resend and --skip" in no_decision.err
+    assert "publish" in no_verb.err
+
+
+def test_a_draft_tells_scripts_what_would_go_out_and_leaves_every_file_as_it_is(office: Office) -> None:
+    before = office.files()
+    run = office.friday("draft", "--json")
+    assert (run.code, run.err) == (0, "")
+    draft = run.json
+    assert draft["slot"] == office.next
+    assert draft["number"] == 1
+    assert (draft["told"], draft["sources"]) == (7, 1)
+    assert len(draft["stories"]) == 5
+    assert len(draft["runners_up"]) == 2
+    titles = {title for title, _ in WEEK}
+    for story in [*draft["stories"], *draft["runners_up"]]:
+        assert story["title"] in titles
+        assert story["url"].startswith("https://wire.example/")
+        assert story["source"] == "Wire"
+        assert datetime.fromisoformat(story["published"]).tzinfo
+        assert story["reasons"]
+        assert sum(reason["points"] for reason in story["reasons"]) == pytest.approx(story["score"], abs=0.02)
+        assert all(reason["text"] for reason in story["reasons"])
+    assert draft["term"]["slug"] == "gpu"
+    assert draft["term"]["reasons"]
+    assert all(set(finding) == {"level", "check", "what", "cure"} for finding in draft["findings"])
+    assert not [finding for finding in draft["findings"] if finding["level"] == "error"]
+    assert office.files() == before
+
+
+def test_verbs_that_only_read_say_what_to_do_where_there_is_no_database_and_make_none(office: Office) -> None:
+    (office.folder / "friday.db").unlink()
+    before = office.files()
+    for run in office.at_once(("draft",), ("publish", "--dry-run")):
+        assert (run.code, run.out) == (2, "")
+        assert "run `friday collect` first" in run.err
+    assert office.files() == before
+
+
+def test_publishing_sends_once_and_the_report_adds_up(office: Office) -> None:
+    before = office.files()
+    dry = office.friday("publish", office.next, "--dry-run")
+    assert dry.code == 0
+    assert "Would go to 2 readers. Nothing was written." in dry.out
+    assert office.files() == before
+
+    sent = office.friday("publish", office.next, "--anyway", "--json")
+    assert sent.code == 0
+    assert "2 copies handled" in sent.err
+    report = sent.json
+    assert (report["slot"], report["number"], report["state"]) == (office.next, 1, "sent")
+    assert (report["enrolled"], report["excluded"], report["unknown"]) == (2, 1, [])
+    assert set(report["counts"]) == {"pending", "sending", "accepted", "rejected", "skipped", "unknown"}
+    assert sum(report["counts"].values()) == report["enrolled"]
+    assert report["counts"]["accepted"] == len(office.mails()) == 2
+
+    mails = office.mails()
+    again, told, reopened = office.at_once(
+        ("publish", office.next, "--json"), ("report", office.next, "--json"), ("reopen", office.next)
+    )
+    assert (again.code, told.code) == (0, 0)
+    assert again.json == told.json == report
+    assert reopened.code == 5
+    assert "its readers are enrolled, so it cannot change" in reopened.err
+    assert office.mails() == mails
+
+
+def test_an_approval_freezes_the_issue_until_it_is_reopened(office: Office) -> None:
+    approved = office.friday("approve")
+    assert approved.code == 0
+    assert f"Issue 1 of {office.next} is approved" in approved.out
+    (office.folder / "terms/gpu.md").write_text("broken", "utf-8")
+    assert office.friday("approve") == approved
+    assert office.friday("reopen") == Run(0, f"{office.next} is open again; nothing is frozen.\n", "")
+    nothing, neither = office.at_once(("report",), ("reopen",))
+    assert (nothing.code, neither.code) == (2, 2)
+    assert f"nothing is frozen for {office.next} yet" in nothing.err
+    assert f"nothing is approved for {office.next}" in neither.err
+    assert office.mails() == []
+
+
+def test_the_roll_is_kept_from_the_command_line(office: Office) -> None:
+    path = office.folder / "people.csv"
+    path.write_text("email,name\nfay@example.com,Fay\ndora@example.com,\nnobody\n", "utf-8")
+    new, barred, gone, suppressed, imported = office.at_once(
+        ("subscribers", "add", "Eve@example.com", "--name", "Eve"),
+        ("subscribers", "add", "zoe@example.com"),
+        ("subscribers", "unsubscribe", "BEN@example.com"),
+        ("subscribers", "suppress", "ada@example.com", "--note", "wrote to us"),
+        ("subscribers", "import", str(path)),
+    )
+    assert new == Run(0, "Added.\n", "")
+    assert (barred.code, barred.out) == (2, "")
+    assert "this address is suppressed since" in barred.err
+    assert gone == Run(0, "Unsubscribed.\n", "")
+    assert suppressed == Run(0, "Suppressed.\n", "")
+    assert (imported.code, imported.out) == (0, "1 added, 1 known already, 1 refused.\n")
+    assert imported.err.startswith(f"{path}:4: not a mail address: ")
+    everybody = office.friday("subscribers", "list", "--json").json
+    assert [(row["address"], row["name"], row["state"], row["suppressed"]) for row in everybody] == [
+        ("ada@example.com", "", "active", "manual"),
+        ("ben@example.com", "", "unsubscribed", None),
+        ("cleo@example.com", "", "active", "complaint"),
+        ("dora@example.com", "", "unsubscribed", None),
+        ("Eve@example.com", "Eve", "active", None),
+        ("fay@example.com", "Fay", "active", None),
+    ]
+
+
+def test_collecting_tells_of_each_source_on_stderr_and_sums_up_on_stdout(office: Office) -> None:
+    (office.folder / "ledger.json").unlink()
+    run = office.friday("collect")
+    assert run.code == 0
+    assert run.out == "0 new stories from 1 of 2 sources; 1 failed and will be tried again\n"
+    assert run.err.splitlines() == ["  Wire: 0 new, 7 known", "  Ledger: failed, cannot be read: No such file or directory"]
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of a provider on loopback that refuses every account."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked = b""
+                # The form ends with its boundary, and an answer before that would break the connection.
+                while not asked.endswith(b"--\r\n"):
+                    asked += connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\nConnection: close\r\n\r\nForbidden")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_provider_that_refuses_exits_4_and_the_issue_waits_with_nothing_lost(office: Office, refusing: str) -> None:
+    office.edit('name = "outbox"', f'name = "mailgun"\ndomain = "mg.example.com"\nbase_url = "{refusing}"')
+    run = office.friday("publish", office.next, "--anyway", FRIDAY_PROVIDER_KEY="hunter2")
+    assert (run.code, run.out) == (4, "")
+    assert "Mailgun refuses the account: 401" in run.err
+    assert "Traceback" not in run.err
+    assert "hunter2" not in run.err
+    newsroom = open_newsroom(office.config, {"FRIDAY_PROVIDER_KEY": "hunter2"})
+    report = route.report(newsroom, newsroom.schedule.named(office.next))
+    newsroom.database.engine.dispose()
+    assert (report.state, report.counts["pending"], report.enrolled) == ("paused", 2, 2)
+    assert "Mailgun refuses the account" in report.trouble
