@@ -6,7 +6,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -110,20 +110,6 @@ class Timetable(Section):
     collect_every_hours: Annotated[float, Field(gt=0, le=168)] = 3
 
 
-class Picking(Section):
-    """Points for what makes a story matter; see `pick.Weights`."""
-
-    sources: float = Weights().sources
-    event: float = Weights().event
-    version: float = Weights().version
-    money: float = Weights().money
-    aside: float = Weights().aside
-    alike: Annotated[float, Field(gt=0, le=1)] = Weights().alike
-    least: float = Weights().least
-    per_source: Annotated[int, Field(ge=1)] = Weights().per_source
-    runners_up: Annotated[int, Field(ge=0, le=100)] = Weights().runners_up
-
-
 class Storage(Section):
     """Where rows are kept."""
 
@@ -148,7 +134,7 @@ class _File(Section):
     newsletter: Newsletter
     brand: Brand = Brand()
     schedule: Timetable
-    picking: Picking = Picking()
+    picking: Weights = Weights()
     database: Storage = Storage()
     web: Web = Web()
     folders: Folders = Folders()
@@ -188,7 +174,7 @@ class Config:
     newsletter: Newsletter
     brand: Brand
     timetable: Timetable
-    picking: Picking
+    picking: Weights
     web: Web
     database_url: str
     terms: Path
@@ -303,12 +289,11 @@ def _problem(kind: type[Section], error: Any, path: str) -> Problem:
             return Problem(where, shown + what[0].lower() + what[1:])
 
 
-def _known_keys(kind: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+def _known_keys(kind: Any, loc: tuple[Any, ...]) -> list[str]:
     for part in loc[:-1]:
-        field = kind.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        kind = field.annotation
+        kind = kind.model_fields[part].annotation
+    if is_dataclass(kind):
+        return sorted(field.name for field in fields(kind))
     return sorted(field.alias or name for name, field in kind.model_fields.items())
 
 

@@ -52,7 +52,8 @@ def run_demo(folder: Path, say: Callable[[str], object]) -> tuple[Newsroom, Slot
     again = route.publish(newsroom, slot, anyway=True)
     say(f"  Called a second time, it sends nothing: {again.counts['accepted']} accepted, as before.")
     outbox = folder / "outbox" / slot.name
-    say(f"\n{len(list(outbox.glob('*.eml')))} mails lie in {outbox}")
+    if outbox.is_dir():
+        say(f"\n{len(list(outbox.glob('*.eml')))} mails lie in {outbox}")
     return newsroom, slot
 
 

@@ -16,7 +16,6 @@ from pipeline.database import Database
 from pipeline.errors import ConfigError, Problem
 from pipeline.glossary import read_glossary
 from pipeline.issue import Masthead, Term
-from pipeline.pick import Weights
 from pipeline.providers import Provider, build_provider
 from pipeline.schedule import Schedule
 from pipeline.sources import Source, build_sources
@@ -63,10 +62,9 @@ class Newsroom:
         return read_glossary(self.config.terms)
 
     @cached_property
-    def weights(self) -> Weights:
-        """Points for picking, with the weight of each source."""
-        own = self.config.picking.model_dump()
-        return Weights(**own, by_source={source.name: source.weight for source in self.sources})
+    def trust(self) -> dict[str, float]:
+        """How much each source's telling counts, by its name."""
+        return {source.name: source.weight for source in self.sources}
 
     @cached_property
     def runner(self) -> str:

@@ -1,7 +1,7 @@
 """Choose the week's stories: group what tells the same story, score each group, say why.
 
-Pure. `score` is where a story's points come from, one line of `_reasons` each; the weights are the
-`[picking]` table of config.toml.
+Pure. `_reasons` is where a story's points come from, one `yield` each; `Weights` is the `[picking]` table of
+config.toml, so a new weight there is a new key.
 """
 
 import heapq
@@ -9,8 +9,9 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import ClassVar
 
 from pipeline.issue import Chosen, Reason, Selection, Story
 from pipeline.text import canonical_url, stem, tokens, versions, words
@@ -20,7 +21,7 @@ _EVENTS = {
     for word in """acquires announces approves bans blocks buys charges closes cuts debuts defeats drops ends fines fires
     halts introduces introducing invests joins launches leaks lawsuit loses merges open-sources orders outage overturns
     passes partners probes raises recalls releases releasing replaces resigns retires reveals rules ruling shuts signs
-    sues suit unveils upholds vetoes wins withdraws breach steps""".split()
+    sued sues suing suit unveils upholds vetoes wins withdraws breach steps""".split()
 }
 _ASIDES = re.compile(
     r"^(how|why|what|when|is|are|can|should|do|does|the case|on |inside|show hn|ask hn|tell hn|lessons|building|understanding"
@@ -52,7 +53,21 @@ TEASER = 80
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Points for what makes a story matter, and where groups end. `alike` is a similarity from 0 to 1."""
+    """The `[picking]` table: points for what makes a story matter, and where groups end.
+
+    Attributes:
+        sources: times the logarithm (base 2) of one more than the weights of its sources.
+        event: a title says that something happened.
+        version: a title names something with its version.
+        money: a title names a sum.
+        aside: most titles read like advice, opinion or a round-up.
+        alike: how alike two tellings must be on average to be one story, from 0 to 1.
+        least: stories with fewer points are not chosen.
+        per_source: how many stories may link to one source, if there are others.
+        runners_up: how many are shown.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     sources: float = 3.0
     event: float = 1.0
@@ -60,13 +75,21 @@ class Weights:
     money: float = 0.5
     aside: float = -1.5
     alike: float = 0.18
+    least: float = 0.0
     per_source: int = 2
     runners_up: int = 8
-    least: float = 0.0
-    by_source: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, in words for the operator."""
+        if not 0 < self.alike <= 1:
+            raise ValueError("alike must lie between 0 and 1")
+        if self.per_source < 1 or self.runners_up < 0:
+            raise ValueError("per_source must be at least 1, and runners_up not below 0")
 
 
-def pick(stories: Sequence[Story], past: Sequence[Story], weights: Weights, wanted: int) -> Selection:
+def pick(
+    stories: Sequence[Story], past: Sequence[Story], weights: Weights, wanted: int, trust: Mapping[str, float] | None = None
+) -> Selection:
     """The best `wanted` stories of those told, none that a past issue already told, with runners-up.
 
     Args:
@@ -74,6 +97,7 @@ def pick(stories: Sequence[Story], past: Sequence[Story], weights: Weights, want
         past: every telling of the stories of past issues.
         weights: points and thresholds.
         wanted: how many to choose; fewer are chosen when fewer reach `weights.least`.
+        trust: how much a source's telling counts, by its name; 1 for those not in it.
     """
     told = sorted(stories, key=lambda story: (story.published, story.source, story.url))
     old = {canonical_url(story.url) for story in past}
@@ -84,7 +108,7 @@ def pick(stories: Sequence[Story], past: Sequence[Story], weights: Weights, want
         for group in group_stories([*recent, *told], weights.alike)
         if not any(canonical_url(story.url) in old for story in group)
     ]
-    ranked = sorted((score(group, weights) for group in groups), key=_rank)
+    ranked = sorted((score(group, weights, trust or {}) for group in groups), key=_rank)
     chosen, rest = _spread([each for each in ranked if each.score > weights.least], wanted, weights.per_source)
     return Selection(
         stories=tuple(chosen),
@@ -95,17 +119,17 @@ def pick(stories: Sequence[Story], past: Sequence[Story], weights: Weights, want
     )
 
 
-def score(group: Sequence[Story], weights: Weights) -> Chosen:
+def score(group: Sequence[Story], weights: Weights, trust: Mapping[str, float]) -> Chosen:
     """One story out of all its tellings: the best is linked, the points are the sum of the reasons."""
-    reasons = tuple(_reasons(group, weights))
-    best, *others = sorted(group, key=lambda story: _telling(story, weights))
+    reasons = tuple(_reasons(group, weights, trust))
+    best, *others = sorted(group, key=lambda story: _telling(story, trust))
     return Chosen(best, round(sum(reason.points for reason in reasons), 2), reasons, tuple(others))
 
 
-def _reasons(group: Sequence[Story], weights: Weights) -> Iterator[Reason]:
+def _reasons(group: Sequence[Story], weights: Weights, trust: Mapping[str, float]) -> Iterator[Reason]:
     titles = [story.title for story in group]
     sources = sorted({story.source for story in group})
-    weight = sum(weights.by_source.get(source, 1.0) for source in sources)
+    weight = sum(trust.get(source, 1.0) for source in sources)
     told = f"told by {len(sources)} sources: {', '.join(sources)}" if len(sources) > 1 else f"told by {sources[0]}"
     yield Reason(round(weights.sources * math.log2(1 + weight), 2), told)
     happened = next((word for title in titles for word in words(title) if stem(word) in _EVENTS), None)
@@ -126,12 +150,12 @@ def _rank(chosen: Chosen) -> tuple[float, float, str]:
     return (-chosen.score, -chosen.story.published.timestamp(), chosen.story.url)
 
 
-def _telling(story: Story, weights: Weights) -> tuple[bool, bool, float, float, str]:
+def _telling(story: Story, trust: Mapping[str, float]) -> tuple[bool, bool, float, float, str]:
     # The one to link is safe to open, has something to read, and came first.
     return (
         not story.url.startswith("https:"),
         len(story.summary) < TEASER,
-        -weights.by_source.get(story.source, 1.0),
+        -trust.get(story.source, 1.0),
         story.published.timestamp(),
         story.url,
     )

@@ -2,7 +2,7 @@
 
     draft(newsroom, slot)            the left half: it reads and thinks, and writes nothing
         inbox.window                 the stories of the seven days that end at the slot
-        pick.pick                    group, score, choose, say why             <- the score of a story
+        pick.pick                    group, score, choose, say why             <- _reasons: the score of a story
         feature.feature              the term that fits and has waited longest
         compose.compose              number, subject, preheader, lines
         render.render                Jinja2 and premailer, once for everybody  <- templates/issue/weekly
@@ -50,7 +50,7 @@ def draft(newsroom: Newsroom, slot: Slot) -> Draft:
         past = ledger.past_stories(session, before=slot)
         featured = ledger.featured_terms(session, before=slot)
         number = ledger.next_number(session)
-    selection = pick(stories, past, newsroom.weights, own.stories)
+    selection = pick(stories, past, newsroom.config.picking, own.stories, newsroom.trust)
     selection = feature(selection, glossary, featured, slot.day)
     issue = compose(number, slot, selection, glossary, newsroom.masthead)
     rendered = render(issue, newsroom.templates)
@@ -66,7 +66,7 @@ def check(newsroom: Newsroom) -> int:
     glossary = newsroom.glossary
     slot = newsroom.schedule.current(newsroom.now())
     story = Story("https://example.org/", "A story", "A source", slot.at, "What it says.", "Why it matters.", 3)
-    selection = feature(pick([story], [], newsroom.weights, 1), glossary, {}, slot.day)
+    selection = feature(pick([story], [], newsroom.config.picking, 1), glossary, {}, slot.day)
     render(compose(1, slot, selection, glossary, newsroom.masthead), newsroom.templates)
     return len(glossary)
 

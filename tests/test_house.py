@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import config
+from pipeline.pick import Weights
 from tests.conftest import ROOT
 
 CODE = [path for folder in ("pipeline", "subscribers") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -50,7 +51,7 @@ def test_the_wheel_would_carry_every_package() -> None:
 
 def test_the_readme_names_every_key_of_the_config() -> None:
     readme = Path(ROOT / "README.md").read_text("utf-8")
-    tables = (config.Newsletter, config.Brand, config.Timetable, config.Storage, config.Web, config.Folders)
+    tables = (config.Newsletter, config.Brand, config.Timetable, config.Storage, config.Web, config.Folders, Weights)
     for table in tables:
-        for name, field in table.model_fields.items():
-            assert f"`{field.alias or name}`" in readme, name
+        for name in config._known_keys(table, ("",)):
+            assert f"`{name}`" in readme, name

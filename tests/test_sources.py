@@ -563,4 +563,4 @@ def test_no_bytes_make_a_feed_raise_anything_but_its_trouble(body: bytes) -> Non
         for text in (each.url, each.title, each.summary, each.why):
             # What a database cannot hold would stop the other sources later.
             assert "\0" not in text
-            assert text.encode()
+            assert text.encode().decode() == text

@@ -40,6 +40,7 @@ _DATE = re.compile(r"try again after (\w{3}, \d{1,2} \w{3} \d{4} [\d:]{8} \w+)",
 class Options(ProviderOptions):
     """`domain` is the sending domain at Mailgun; `base_url` overrides the host of `region`."""
 
+    batch_size: Annotated[int, Field(ge=1, le=MOST_COPIES)] | None = None
     domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+\.[A-Za-z0-9-]+$")]
     region: Literal["us", "eu"] = "us"
     base_url: WebAddress | None = None

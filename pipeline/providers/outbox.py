@@ -8,7 +8,10 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
+
+from pydantic import Field
 
 from pipeline.config import Secrets
 from pipeline.errors import NotProcessed
@@ -18,11 +21,13 @@ from pipeline.render import address
 from pipeline.text import wire_address
 
 SECRETS: tuple[str, ...] = ()
+MOST_COPIES = 1_000
 
 
 class Options(ProviderOptions):
     """`path` is the folder, relative to config.toml."""
 
+    batch_size: Annotated[int, Field(ge=1, le=MOST_COPIES)] | None = None
     path: Path = Path("outbox")
 
 
@@ -49,7 +54,7 @@ class Outbox:
 
 def build(options: Options, _secrets: Secrets, here: Path) -> Outbox:
     """The outbox of a config."""
-    return Outbox(here / options.path, Limits(options.batch_size or 1_000, key_lifetime=timedelta.max))
+    return Outbox(here / options.path, Limits(options.batch_size or MOST_COPIES, key_lifetime=timedelta.max))
 
 
 def message(issue: RenderedIssue, parcel: Parcel, copy: Copy) -> EmailMessage:
