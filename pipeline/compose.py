@@ -64,6 +64,8 @@ def _preheader(lines: tuple[Line, ...], term: TermBox | None) -> str:
 def _note(selection: Selection) -> str:
     chosen, told, sources = len(selection.stories), selection.told, selection.sources
     came = f"{_count(told, 'story').capitalize()} came in from {_count(sources, 'source')} this week."
+    if not chosen:
+        return came
     kept = "This is the one to know" if chosen == 1 else f"These {_number(chosen)} are the ones to know"
     term = f", and {selection.term.term.name} is the term to know them by." if selection.term else "."
     return f"{came} {kept}{term}"

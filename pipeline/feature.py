@@ -69,13 +69,15 @@ def _mentions(stories: Sequence[Chosen], terms: Iterable[Term]) -> dict[str, lis
     if not names:
         return {}
     pattern = _pattern(names)
+    lower = {name.lower(): slug for name, slug in names.items()}
     found: dict[str, list[tuple[float, str]]] = {}
     for each in stories:
         best: dict[str, float] = {}
         for text, points in ((each.story.title, IN_TITLE), (each.story.summary, IN_SUMMARY)):
             for match in pattern.finditer(text):
-                slug = _named(match.group("name"), names)
-                best[slug] = max(points, best.get(slug, 0.0))
+                slug = names.get(match.group("name")) or lower.get(match.group("name").lower())
+                if slug:
+                    best[slug] = max(points, best.get(slug, 0.0))
         for slug, points in best.items():
             found.setdefault(slug, []).append((points, each.story.title))
     return found
@@ -91,9 +93,3 @@ def _pattern(names: Iterable[str]) -> re.Pattern[str]:
 
 def _is_acronym(name: str) -> bool:
     return name.isupper() and len(name) <= LONGEST_ACRONYM
-
-
-def _named(found: str, names: Mapping[str, str]) -> str:
-    if found in names:
-        return names[found]
-    return next(slug for name, slug in names.items() if name.lower() == found.lower())

@@ -39,8 +39,10 @@ IN_TITLE = 2.0
 NAMED = 2.5
 OPENING = 400
 BARE_TITLE = 8
+# One word in common, be it a company's name, never makes two tellings one story.
+EVIDENCE = 2
 # A word of more stories than this tells next to nothing about two of them, and pairs grow with its square.
-COMMON = 30
+COMMON = 100
 COMMON_SHARE = 0.05
 FULL_TEXT = 24
 # One source seldom tells a story twice: only nearly the same text is the same story.
@@ -262,12 +264,14 @@ def _cosines(vectors: Sequence[Mapping[str, float]]) -> dict[tuple[int, int], fl
         for token, value in weighed.items():
             postings[token].append((place, value / length))
     products: defaultdict[tuple[int, int], float] = defaultdict(float)
+    shared: Counter[tuple[int, int]] = Counter()
     common = max(COMMON, len(vectors) * COMMON_SHARE)
     for listed in postings.values():
         if len(listed) <= common:
             for pair, product in _pairs(listed):
                 products[pair] += product
-    return products
+                shared[pair] += 1
+    return {pair: product for pair, product in products.items() if shared[pair] >= EVIDENCE}
 
 
 def _pairs(listed: Sequence[tuple[int, float]]) -> Iterable[tuple[tuple[int, int], float]]:

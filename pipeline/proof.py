@@ -31,7 +31,7 @@ def proof(issue: Issue, rendered: RenderedIssue, wanted: int, fewest: int) -> tu
     document = lxml.html.document_fromstring(rendered.html)
     found = [
         *_enough(issue, wanted, fewest),
-        *_promises(issue, rendered),
+        *_promises(issue, rendered, document),
         *_weight(rendered, document),
         *_envelope(rendered),
         *_left_over(rendered),
@@ -56,9 +56,11 @@ def _enough(issue: Issue, wanted: int, fewest: int) -> Iterator[Finding]:
         yield Finding(Level.ERROR, "term", "there is no term to feature", "write one into the folder of terms")
 
 
-def _promises(issue: Issue, rendered: RenderedIssue) -> Iterator[Finding]:
-    for part, text in (("HTML", rendered.html), ("text", rendered.text)):
-        if rendered.stand_ins["unsubscribe_url"] not in text:
+def _promises(issue: Issue, rendered: RenderedIssue, document: HtmlElement) -> Iterator[Finding]:
+    own = rendered.stand_ins["unsubscribe_url"]
+    linked = own in (anchor.get("href") for anchor in document.iter("a"))
+    for part, there in (("HTML", linked), ("text", own in rendered.text)):
+        if not there:
             yield Finding(
                 Level.ERROR,
                 "unsubscribe",
@@ -66,7 +68,8 @@ def _promises(issue: Issue, rendered: RenderedIssue) -> Iterator[Finding]:
                 "print {{ reader.unsubscribe_url }} in the template",
             )
     address = _squeezed(issue.masthead.postal_address)
-    for part, text in (("HTML", _visible(rendered.html)), ("text", rendered.text)):
+    # The string value of a document leaves comments out, where nobody reads an address.
+    for part, text in (("HTML", str(document.xpath("string(//body)"))), ("text", rendered.text)):
         if not address or address not in _squeezed(text):
             yield Finding(
                 Level.ERROR,
@@ -120,16 +123,20 @@ def _links(rendered: RenderedIssue, document: HtmlElement) -> Iterator[Finding]:
         url = element.get("href") or element.get("src") or ""
         if url == own or url.startswith("mailto:"):
             continue
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            yield Finding(Level.ERROR, "links", f"not an absolute https address: {url}", "mend it in the template")
+            continue
         if parts.scheme == "http":
             yield Finding(Level.WARNING, "links", f"not encrypted: {url}")
         elif parts.scheme != "https" or not parts.netloc:
             yield Finding(
                 Level.ERROR, "links", f"not an absolute https address: {url or 'an empty link'}", "mend it in the template"
             )
-    for line in {element.get("href") for element in document.iter("a")} - {own, None}:
-        if not str(line).startswith("mailto:") and str(line) not in rendered.text:
-            yield Finding(Level.WARNING, "links", f"in the HTML part only: {line}")
+    for url in dict.fromkeys(anchor.get("href", "") for anchor in document.iter("a")):
+        if url not in ("", own) and not url.startswith("mailto:") and url not in rendered.text:
+            yield Finding(Level.WARNING, "links", f"in the HTML part only: {url}")
 
 
 def _access(document: HtmlElement) -> Iterator[Finding]:
@@ -143,10 +150,6 @@ def _access(document: HtmlElement) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "headings", f"{levels.count(1)} first-level headings instead of one")
     if any(after - before > 1 for before, after in pairwise(levels)):
         yield Finding(Level.WARNING, "headings", "a level of headings is skipped")
-
-
-def _visible(html: str) -> str:
-    return "".join(str(part) for part in lxml.html.document_fromstring(html).itertext())
 
 
 def _squeezed(text: str) -> str:

@@ -59,7 +59,10 @@ def render(issue: Issue, templates: Path) -> RenderedIssue:
         "reader": stand_ins,
         "direction": "rtl" if language.split("-")[0].lower() in _RIGHT_TO_LEFT else "ltr",
     }
-    html = _inline(_fill(templates, "issue.html", values))
+    html = _fill(templates, "issue.html", values)
+    if not re.search(r"<\w", html):
+        raise ContentError([Problem(str(templates / "issue.html"), "prints no HTML")])
+    html = _inline(html)
     text = _fill(templates, "issue.txt", values)
     return RenderedIssue(
         slot=issue.slot.name,
@@ -140,6 +143,8 @@ def template_problem(templates: Path, name: str, error: Exception) -> Problem:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(templates)]
     if frames:
         return Problem(f"{frames[-1].filename}:{frames[-1].lineno}", str(error) or type(error).__name__)
+    if isinstance(error, UnicodeDecodeError):
+        return Problem(str(templates / name), f"is not UTF-8 at byte {error.start}", "save it as UTF-8")
     if isinstance(error, TemplateError | OSError):
         return Problem(str(templates / name), f"cannot be read: {error}")
     raise error

@@ -51,7 +51,8 @@ class Schedule:
 
     def last(self, now: datetime) -> Slot:
         """The latest slot that has opened, whether its grace is over or not."""
-        days = (now.astimezone(self.zone).date() - timedelta(days=back) for back in count())
+        # From tomorrow on, since clocks that go back over midnight bring yesterday's date again.
+        days = (now.astimezone(self.zone).date() - timedelta(days=back) for back in count(-1))
         return next(slot for slot in self._on(days) if slot.at <= now)
 
     def due(self, now: datetime) -> Slot | None:

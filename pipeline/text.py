@@ -19,7 +19,8 @@ _BLOCKS = frozenset(
     "address article aside blockquote br dd div dl dt figure h1 h2 h3 h4 h5 h6 hr li ol p pre table td tr ul".split()
 )
 _VERSION = re.compile(
-    r"\b([A-Z][A-Za-z]+)[-\s]?(?!(?:19|20)\d\d\b)(\d+(?:\.\d+)*[a-z]?)(?![\w%])(?!\s*(?:million|billion|percent|x\b|bn|m\b))"
+    r"\b([A-Z][A-Za-z]+)[-\s]?(?!(?:19|20)\d\d\b)(\d+(?:\.\d+)*[a-jln-su-wyz]?)(?![\w%]|\.\d)"
+    r"(?!\s*(?:thousand|million|billion|trillion|percent|per cent|x\b|bn\b|m\b))"
 )
 _TOKEN = re.compile(r"[^\W_]+(?:\.\d+)*")
 _STOP = frozenset(
@@ -28,6 +29,11 @@ _STOP = frozenset(
     she so some than that the their them then there these they this those to today under up us use using very via was
     we week were what when where which who why will with would you your""".split()
 )
+# Control and format-override characters, zero-width spaces, and half a surrogate pair, which no database takes.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]"
+)
+_NOT_IN_XML = re.compile(r"[\x0b\x0c\x1c-\x1f]")
 _JOINTS = " ,;:-–—(·&"
 _DANGLING = frozenset("a an and as at by for from in into its of on or than that the their to with".split())
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]")
@@ -37,22 +43,24 @@ def canonical_url(url: str) -> str:
     """The form under which two addresses of one page compare equal; it is compared, never linked.
 
     Scheme, `www.`, default port, fragment, trailing slash, order of the query and tracking parameters
-    make no difference.
+    make no difference. What is no address is compared as it is.
     """
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+        port = f":{parts.port}" if parts.port not in (None, 80, 443) else ""
+    except ValueError:
+        return url.strip().partition("#")[0]
     host = (parts.hostname or "").removeprefix("www.").removeprefix("m.")
-    port = f":{parts.port}" if parts.port not in (None, 80, 443) else ""
-    query = sorted(
-        (key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if not _TRACKING.fullmatch(key)
-    )
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    query = sorted((key, value) for key, value in pairs if not _TRACKING.fullmatch(key))
     path = re.sub(r"/(index\.(html?|php)|amp/?)$", "/", parts.path).rstrip("/")
     return f"{host}{port}{path}" + (f"?{urlencode(query)}" if query else "")
 
 
 def clean_url(url: str) -> str:
     """The address without what serves only to follow the reader; the rest stays letter for letter."""
-    address, question, query = url.partition("?")
-    query, hash_sign, fragment = query.partition("#")
+    rest, hash_sign, fragment = url.partition("#")
+    address, question, query = rest.partition("?")
     kept = [pair for pair in query.split("&") if not _FOLLOWS.fullmatch(pair.partition("=")[0])]
     return address + (question + "&".join(kept) if any(kept) else "") + hash_sign + fragment
 
@@ -65,10 +73,11 @@ def wire_address(address: str) -> str:
 
 def plain(markup: str) -> str:
     """The text of an HTML fragment on one line: no tags, scripts or styles, no control characters."""
+    markup = _NOT_IN_XML.sub(" ", _UNPRINTABLE.sub("", markup))
     if "<" in markup or "&" in markup:
         try:
             root = lxml.html.fragment_fromstring(markup, create_parent="div")
-        except (ParserError, ValueError):
+        except (ParserError, ValueError, AssertionError):
             return one_line(re.sub(r"<[^>]*>", " ", markup))
         for hidden in root.xpath("//script|//style|//noscript|//template|//comment()"):
             hidden.drop_tree()
@@ -84,12 +93,7 @@ def one_line(text: str) -> str:
 
     Line breaks are taken out since a subject or a header with one in it is an injection.
     """
-    kept = "".join(
-        " " if char.isspace() or unicodedata.category(char) in {"Cc", "Zl", "Zp"} else char
-        for char in unicodedata.normalize("NFC", text)
-        if char not in "\u200b\u202a\u202b\u202d\u202e\u202c\u2066\u2067\u2068\u2069\ufeff"
-    )
-    return " ".join(kept.split())
+    return unicodedata.normalize("NFC", " ".join(_UNPRINTABLE.sub("", text).split()))
 
 
 def shorten(text: str, limit: int) -> str:

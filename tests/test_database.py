@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,10 @@ def test_moments_compare_in_the_database_as_they_do_in_the_world(database: Datab
         assert session.exec(query).all() == ["early"]
 
 
-def test_no_moment_is_nothing(database: Database) -> None:
-    with database.write() as session:
+def test_no_moment_is_nothing(local: Database) -> None:
+    with local.write() as session:
         session.add(Subscriber(address="a@example.com", key="a@example.com", joined=NOW, left=None))
-    with database.read() as session:
+    with local.read() as session:
         assert session.exec(select(Subscriber)).one().left is None
 
 
@@ -178,11 +179,11 @@ def test_a_reader_sees_one_state_though_somebody_writes_meanwhile(database: Data
     assert number(database) == 1
 
 
-def test_a_reader_leaves_no_trace(database: Database) -> None:
-    with database.read() as session:
+def test_a_reader_leaves_no_trace(local: Database) -> None:
+    with local.read() as session:
         session.add(suppression())
         session.flush()
-    assert number(database) == 0
+    assert number(local) == 0
 
 
 def test_a_write_that_breaks_off_leaves_nothing(database: Database) -> None:
@@ -276,17 +277,17 @@ print(database.revision)
 def test_two_processes_may_migrate_at_once(database_url: str) -> None:
     command = [sys.executable, "-c", MIGRATE, database_url]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    started = [subprocess.Popen(command, cwd=ROOT, text=True, **pipes) for _ in range(2)]
-    for each in started:
-        assert each.stdout is not None
-        assert each.stdout.readline() == "ready\n"
-    for each in started:
-        assert each.stdin is not None
-        each.stdin.write("go\n")
-        each.stdin.flush()
-    for each in started:
-        out, err = each.communicate(timeout=30)
-        assert (out, err, each.returncode) == (f"{HEAD}\n", "", 0)
+    with ExitStack() as stack:
+        started = [stack.enter_context(subprocess.Popen(command, cwd=ROOT, text=True, **pipes)) for _ in range(2)]
+        for each in started:
+            assert each.stdout is not None
+            assert each.stdout.readline() == "ready\n"
+        for each in started:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        ended = [(*each.communicate(timeout=30), each.returncode) for each in started]
+    assert ended == [(f"{HEAD}\n", "", 0)] * 2
 
 
 def test_a_database_that_somebody_is_writing_at_is_waited_for_from_the_first_moment(tmp_path: Path) -> None:

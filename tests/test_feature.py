@@ -120,6 +120,10 @@ def test_a_name_inside_another_word_is_no_mention(title: str) -> None:
     assert fitting(title, term("Token")) == set()
 
 
+def test_a_plural_in_es_is_a_mention() -> None:
+    assert fitting("Vector indexes grow", term("Index")) == {"index"}
+
+
 def test_an_alias_is_a_mention() -> None:
     assert fitting("Foundation models for all", term("Large language model", "foundation model")) == {"large-language-model"}
 
@@ -142,8 +146,10 @@ def test_letters_that_only_fold_to_those_of_a_name_stop_nothing(title: str) -> N
 
 
 def test_a_term_that_rests_comes_last_though_it_fits() -> None:
-    ranked = rank(glossary(term("Compute"), term("Token")), chosen("Compute"), compute=weeks_ago(REST_WEEKS - 1))
+    stories = [chosen(f"Compute, part {number}") for number in range(3)]
+    ranked = rank(glossary(term("Compute"), term("Token")), *stories, compute=weeks_ago(REST_WEEKS - 1))
     assert [each.term.slug for each in ranked] == ["token", "compute"]
+    assert ranked[1].score > ranked[0].score
     assert ranked[1].reasons[1] == Reason(0.0, "featured 7 weeks ago, rests for 8")
 
 

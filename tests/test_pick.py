@@ -1,14 +1,16 @@
 """Which stories make the issue: what is grouped, what it scores and why, and what stays out."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.issue import Chosen, Selection, Story
-from pipeline.pick import Weights, group_stories, pick, score
+from pipeline.pick import MEMORY, Weights, group_stories, pick, score
 
 NOW = datetime(2026, 11, 27, 8, tzinfo=UTC)
 WEIGHTS = Weights()
@@ -25,7 +27,7 @@ RELEASE = story(
     summary="Merrowind published the weights of Quillfern 3 on Tuesday. The model reads noise from radio telescopes.",
 )
 RELEASE_TOO = story(
-    "Quillfern 3 is here: Merrowind's new model listens to radio telescopes",
+    "Quillfern 3 debuts: Merrowind's new model listens to radio telescopes",
     "Ledger",
     summary="The weights can be downloaded. Astronomers in Estravald say that it finds pulsars in telescope noise.",
 )
@@ -72,6 +74,10 @@ def titles(chosen: tuple[Chosen, ...]) -> list[str]:
     return [each.story.title for each in chosen]
 
 
+def points(group: list[Story], weights: Weights = WEIGHTS, trust: Mapping[str, float] | None = None) -> Chosen:
+    return score(group, weights, trust or {})
+
+
 def texts(chosen: Chosen) -> list[str]:
     return [reason.text for reason in chosen.reasons]
 
@@ -108,6 +114,12 @@ def test_two_tellings_by_one_source_in_nearly_the_same_words_are_one_story() -> 
     assert together(PRICES, replace(PRICES, url="https://wire.example/again", title=PRICES_AGAIN.title))
 
 
+def test_a_story_that_everybody_tells_is_one_story() -> None:
+    everybody = [story(RELEASE.title, f"Source{number}", number, RELEASE.summary) for number in range(60)]
+    selection = pick([*everybody, *OTHERS], [], WEIGHTS, 5)
+    assert len(selection.stories[0].also) == 59
+
+
 def test_a_week_without_stories_gives_an_empty_selection() -> None:
     assert pick([], [], WEIGHTS, 5) == Selection((), (), None, 0, 0)
     assert pick([], WEEK, WEIGHTS, 5) == Selection((), (), None, 0, 0)
@@ -135,6 +147,20 @@ def test_nothing_of_a_past_issue_returns_though_its_address_or_its_words_are_oth
     assert len(selection.stories) == len(OTHERS)
 
 
+def test_in_other_words_a_past_story_may_return_when_nobody_remembers_it() -> None:
+    told = [RELEASE, *OTHERS]
+    earliest = min(each.published for each in told)
+    remembered = replace(RELEASE_TOO, published=earliest - MEMORY)
+    forgotten = replace(RELEASE_TOO, published=earliest - MEMORY - timedelta(seconds=1))
+    assert RELEASE.title not in titles(pick(told, [remembered], WEIGHTS, 9).stories)
+    assert RELEASE.title in titles(pick(told, [forgotten], WEIGHTS, 9).stories)
+
+
+def test_under_its_own_address_a_past_story_never_returns() -> None:
+    long_ago = replace(RELEASE, published=NOW - 9 * MEMORY)
+    assert RELEASE.title not in titles(pick([RELEASE, *OTHERS], [long_ago], WEIGHTS, 9).stories)
+
+
 def test_a_new_event_of_a_company_from_a_past_issue_is_told() -> None:
     assert LAWSUIT.title in titles(pick([LAWSUIT, *OTHERS], [RELEASE], WEIGHTS, 9).stories)
 
@@ -154,7 +180,7 @@ def test_the_points_of_the_reasons_sum_to_the_score() -> None:
 
 def test_each_thing_that_matters_is_a_reason_of_its_own() -> None:
     title = "Sandermere invests $1.3 billion in Quillfern 3"
-    chosen = score([story(title), story("Quillfern 3", "Ledger")], WEIGHTS)
+    chosen = points([story(title), story("Quillfern 3", "Ledger")])
     assert [(reason.points, reason.text) for reason in chosen.reasons] == [
         (4.75, "told by 2 sources: Ledger, Wire"),
         (1.0, "something happened: “invests”"),
@@ -164,7 +190,7 @@ def test_each_thing_that_matters_is_a_reason_of_its_own() -> None:
 
 
 def test_a_story_of_one_source_in_which_nothing_happens_has_one_reason() -> None:
-    assert texts(score([story("Harbor town by night")], WEIGHTS)) == ["told by Wire"]
+    assert texts(points([story("Harbor town by night")])) == ["told by Wire"]
 
 
 @pytest.mark.parametrize(
@@ -172,30 +198,29 @@ def test_a_story_of_one_source_in_which_nothing_happens_has_one_reason() -> None
     ["How to talk to a chatbot", "Is this the fab of the future?", "7 tips for prompts", "A podcast on chips", "Opinion: wait"],
 )
 def test_advice_opinion_and_round_ups_lose_points(title: str) -> None:
-    chosen = score([story(title)], WEIGHTS)
+    chosen = points([story(title)])
     assert chosen.reasons[-1].points == WEIGHTS.aside
     assert chosen.score == 3.0 + WEIGHTS.aside
 
 
 def test_news_that_one_of_three_tells_as_advice_stays_news() -> None:
     group = [story("Harbor town by night"), story("Harbor town", "Ledger"), story("How to see Harbor town", "Post")]
-    assert not any(reason.points < 0 for reason in score(group, WEIGHTS).reasons)
+    assert not any(reason.points < 0 for reason in points(group).reasons)
 
 
 def test_the_weights_decide_what_a_reason_is_worth() -> None:
     heavy = Weights(sources=1.0, event=7.0, version=5.0, money=3.0)
-    chosen = score([story("Sandermere invests $2m in Quillfern 3")], heavy)
+    chosen = points([story("Sandermere invests $2m in Quillfern 3")], heavy)
     assert [reason.points for reason in chosen.reasons] == [1.0, 7.0, 5.0, 3.0]
 
 
-def test_the_weight_of_a_source_makes_its_telling_count_more() -> None:
-    weighed = Weights(by_source={"Wire": 3.0})
-    assert score([story("A fab")], weighed).score == 6.0
-    assert score([story("A fab", "Ledger")], weighed).score == 3.0
+def test_the_trust_in_a_source_makes_its_telling_count_more() -> None:
+    assert points([story("A fab")], trust={"Wire": 3.0}).score == 6.0
+    assert points([story("A fab", "Ledger")], trust={"Wire": 3.0}).score == 3.0
 
 
 def test_one_source_that_tells_a_story_twice_counts_once() -> None:
-    assert score([story("A fab"), story("The fab")], WEIGHTS).score == score([story("A fab")], WEIGHTS).score
+    assert points([story("A fab"), story("The fab")]).score == points([story("A fab")]).score
 
 
 @pytest.mark.parametrize(
@@ -210,9 +235,8 @@ def test_one_source_that_tells_a_story_twice_counts_once() -> None:
     ids=["https before anything", "something to read", "the heavier source", "the earlier", "else by address"],
 )
 def test_the_telling_that_is_linked_is_safe_readable_trusted_and_first(linked: Story, other: Story) -> None:
-    weighed = Weights(by_source={"Heavy": 2.0})
     for group in ([linked, other], [other, linked]):
-        assert score(group, weighed).story == linked
+        assert points(group, trust={"Heavy": 2.0}).story == linked
 
 
 def test_the_best_come_first_and_of_equals_the_latest() -> None:
@@ -223,7 +247,7 @@ def test_the_best_come_first_and_of_equals_the_latest() -> None:
 def test_no_source_is_linked_more_than_its_share_while_others_have_stories() -> None:
     greedy = [story(each.title, "Wire", 50, each.summary) for each in OTHERS]
     quiet = [story("Rain in Estravald", "Ledger", 60), story("Fog in Sandermere", "Ledger", 61), story("Wind", "Ledger", 62)]
-    selection = pick([*greedy, *quiet], [], Weights(by_source={"Wire": 5.0}), 4)
+    selection = pick([*greedy, *quiet], [], WEIGHTS, 4, {"Wire": 5.0})
     assert [each.story.source for each in selection.stories] == ["Wire", "Wire", "Ledger", "Ledger"]
     assert [each.story.source for each in selection.runners_up] == ["Wire", "Wire", "Wire", "Ledger"]
 
@@ -283,3 +307,17 @@ def weeks(draw: st.DrawFn) -> tuple[list[Story], list[Story]]:
 def test_the_order_makes_no_difference_even_where_everything_ties(case: tuple[list[Story], list[Story]]) -> None:
     told, shuffled = case
     assert pick(shuffled, [], WEIGHTS, 3) == pick(told, [], WEIGHTS, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"alike": 0.0}, "alike must lie between 0 and 1"),
+        ({"alike": 1.01}, "alike must lie between 0 and 1"),
+        ({"per_source": 0}, "per_source must be at least 1, and runners_up not below 0"),
+        ({"runners_up": -1}, "per_source must be at least 1, and runners_up not below 0"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Weights(**wrong)

@@ -229,9 +229,13 @@ def test_text_is_wrapped_and_addresses_stay_whole() -> None:
 
 
 def test_a_wrapped_text_is_indented_in_every_line_and_not_broken_at_hyphens() -> None:
-    wrapped = wrap("open-weights " * 20, "   ").splitlines()
+    wrapped = wrap("a-long-way " * 20, "   ").splitlines()
     assert len(wrapped) > 2
-    assert all(line.startswith("   open-weights") and line.endswith("open-weights") for line in wrapped)
+    assert all(line.startswith("   a-long-way") and line.endswith("a-long-way") for line in wrapped)
+
+
+def test_an_address_inside_a_wrapped_text_stays_whole() -> None:
+    assert wrap(f"See {LONG_URL} for more").splitlines() == ["See", LONG_URL, "for more"]
 
 
 def test_paragraphs_of_markdown_are_wrapped_apart() -> None:
@@ -317,6 +321,11 @@ def test_a_template_that_is_not_utf_8_is_named(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize("html", ["", "<!-- later -->"])
 def test_a_template_that_prints_nothing_is_named(tmp_path: Path, html: str) -> None:
     assert complaint(folder(tmp_path, html)).startswith("issue.html")
+
+
+def test_what_a_style_calls_important_stays_so_at_its_element(tmp_path: Path) -> None:
+    made = render(issue(), folder(tmp_path, "<style>p { color: red !important }</style><p>x</p>"))
+    assert '<p style="color:red !important">' in made.html
 
 
 def test_a_template_of_one_s_own_prints_what_it_likes(tmp_path: Path) -> None:

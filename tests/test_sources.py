@@ -550,7 +550,7 @@ def broken(draw: st.DrawFn) -> bytes:
     return document[:start] + draw(st.binary(max_size=20)) + document[end:]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(bodies())
 def test_no_bytes_make_a_feed_raise_anything_but_its_trouble(body: bytes) -> None:
     try:

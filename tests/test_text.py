@@ -119,6 +119,7 @@ def test_cleaning_takes_out_tracking_and_keeps_the_rest_letter_for_letter(query:
         "https://wire.example/a?ref=home&source=rss&share=1",
         "https://wire.example/watch?v=utm_source",
         "https://wire.example/a?my_utm_source=1",
+        "https://wire.example/a?gclids=1",
         "https://wire.example/a?b=1&&c",
         "https://wire.example/utm_source=1",
     ],
@@ -148,6 +149,7 @@ def test_a_mail_address_goes_out_with_its_domain_in_ascii_and_its_name_as_it_is(
     ("markup", "text"),
     [
         ("<p>One</p><p>two<br>three</p>", "One two three"),
+        ("<p>One</p>two", "One two"),
         ("a<b>b</b>c", "abc"),
         ("<ul><li>x</li><li>y</li></ul>", "x y"),
         ("Q&amp;A &lt;live&gt; &eacute;", "Q&A <live> é"),

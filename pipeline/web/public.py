@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline import ledger
@@ -56,6 +56,10 @@ def public_app(newsroom: Newsroom) -> FastAPI:
         if not found:
             return page("message.html", 404, title="This link is not known", text=_UNKNOWN_LINK)
         return page("message.html", title="You have left", text="No more issues are sent to you.")
+
+    @app.exception_handler(404)
+    def nothing(_request: Request, _error: Exception) -> HTMLResponse:
+        return page("message.html", 404, title="Nothing here", text="There is no page under this address.")
 
     @app.get("/healthz")
     def healthy() -> PlainTextResponse:
