@@ -32,7 +32,7 @@ demo: .venv/run ## the whole Friday on sample data, then the preview (SERVE=0 st
 	@$(BIN)/friday demo $(if $(filter 0,$(SERVE)),--no-serve,)
 
 test: .venv/dev ## the tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n auto $(ARGS)
 
 lint: .venv/dev ## format and lint
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -6,7 +6,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from pipeline.errors import ConfigError, Problem
 from pipeline.issue import Masthead
@@ -22,6 +24,7 @@ from pipeline.pick import Weights
 from pipeline.schedule import WEEKDAYS, Schedule
 
 FILE = "config.toml"
+TEMPLATE = r"^[a-z0-9][a-z0-9-]*$"
 Kind = TypeVar("Kind", bound="Section")
 
 
@@ -62,6 +65,16 @@ def _zone(value: object) -> ZoneInfo:
     raise ValueError(f"{value!r} is not a time zone" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
+def _database(value: str) -> str:
+    try:
+        kind = make_url(value).drivername
+    except ArgumentError:
+        raise ValueError("is not an address such as sqlite:///friday.db") from None
+    if kind not in ("sqlite", "postgresql+psycopg"):
+        raise ValueError(f"{kind} is not a database that Friday knows: sqlite or postgresql+psycopg")
+    return value
+
+
 def _colour(value: str) -> str:
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         raise ValueError("is not a colour such as #a3391a")
@@ -93,7 +106,7 @@ class Newsletter(Section):
 class Brand(Section):
     """How an issue looks."""
 
-    template: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] = "weekly"
+    template: Annotated[str, Field(pattern=TEMPLATE)] = "weekly"
     accent: Annotated[str, AfterValidator(_colour)] = "#a3391a"
     accent_dark: Annotated[str, AfterValidator(_colour)] = "#ee9473"
     mark: Annotated[OneLine, Field(max_length=2)] = "F"
@@ -113,7 +126,7 @@ class Timetable(Section):
 class Storage(Section):
     """Where rows are kept."""
 
-    url: str = "sqlite:///friday.db"
+    url: Annotated[str, AfterValidator(_database)] = "sqlite:///friday.db"
 
 
 class Web(Section):
@@ -176,7 +189,7 @@ class Config:
     timetable: Timetable
     picking: Weights
     web: Web
-    database_url: str
+    database_url: str = field(repr=False)
     terms: Path
     templates: Path
     provider: Mapping[str, Any]
@@ -273,11 +286,11 @@ def _problem(kind: type[Section], error: Any, path: str) -> Problem:
     where = ".".join([path, *(f"[{part}]" if isinstance(part, int) else str(part) for part in error["loc"])])
     where = where.lstrip(".").replace(".[", "[")
     match error["type"]:
-        case "extra_forbidden":
+        case "extra_forbidden" | "unexpected_keyword_argument":
             known = _known_keys(kind, error["loc"])
             near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
             return Problem(where, "unknown key", f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
-        case "missing":
+        case "missing" | "missing_argument":
             return Problem(where, "is missing")
         case _:
             what = error["msg"].removeprefix("Value error, ")
@@ -293,8 +306,8 @@ def _known_keys(kind: Any, loc: tuple[Any, ...]) -> list[str]:
     for part in loc[:-1]:
         kind = kind.model_fields[part].annotation
     if is_dataclass(kind):
-        return sorted(field.name for field in fields(kind))
-    return sorted(field.alias or name for name, field in kind.model_fields.items())
+        return sorted(each.name for each in fields(kind))
+    return sorted(each.alias or name for name, each in kind.model_fields.items())
 
 
 def _database_url(url: str, here: Path) -> str:

@@ -2,9 +2,10 @@
 
 import importlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,7 @@ class Utc(TypeDecorator[datetime]):
 class Database:
     """A database by URL. Nothing is opened before the first session."""
 
-    url: str
+    url: str = field(repr=False)
 
     @cached_property
     def engine(self) -> Engine:
@@ -57,7 +58,10 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session that looks: it sees one state of the database and leaves no trace."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        engine = self.engine
+        if engine.dialect.name == "postgresql":
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with Session(engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -123,7 +127,7 @@ def _sqlite_engine(url: str) -> Engine:
         # The driver must not begin transactions by itself: its deferred ones lose updates silently.
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        connection.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
+        _set_journal(connection, "wal" if wal else "delete")
         connection.execute(f"PRAGMA synchronous = {'FULL' if wal else 'EXTRA'}")
         connection.execute("PRAGMA foreign_keys = ON")
 
@@ -133,6 +137,18 @@ def _sqlite_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _set_journal(connection: Any, mode: str) -> None:
+    # Changing the mode does not wait for a writer as everything else does, so it is tried for as long.
+    ends = time.monotonic() + BUSY_MS / 1000
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != mode:
+        try:
+            connection.execute(f"PRAGMA journal_mode = {mode}")
+        except Exception:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.02)
 
 
 def _sqlite_module() -> ModuleType:

@@ -1,6 +1,7 @@
 """The one safe way to GET a foreign address: http(s) only, bounded in bytes and time, never into a private network."""
 
 import ipaddress
+import queue
 import socket
 import threading
 import time
@@ -22,6 +23,7 @@ USER_AGENT = "Friday/0.1 (newsletter; reads feeds)"
 MOST_BYTES = 5 * 1024 * 1024
 DEADLINE = 15.0
 REDIRECTS = 3
+LATE = "took longer than the deadline"
 _MOVED = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 # Globally routed by the registry, yet gateways into private networks: NAT64, 6to4, Teredo.
@@ -64,19 +66,28 @@ def fetch(
         FetchError: whatever went wrong, in a sentence.
     """
     ends = time.monotonic() + deadline
-    start = urlsplit(url).netloc
+    start = _checked(url, private=private).netloc
     with requests.Session() as session:
         # Proxies, netrc and the like would go round the check of addresses.
         session.trust_env = False
         for _ in range(REDIRECTS + 1):
-            parts = _checked(url, private=private and urlsplit(url).netloc == start)
-            guard = _Guard(ends, private=private and parts.netloc == start)
-            session.mount(f"{parts.scheme}://", guard)
+            inside = private and urlsplit(url).netloc == start
+            guard = _Guard(ends, private=inside)
+            session.mount(f"{_checked(url, private=inside).scheme}://", guard)
             page = _get(session, url, {"User-Agent": USER_AGENT, **(headers or {})}, guard, most_bytes)
             if page.status not in _MOVED:
                 return page
-            url = urljoin(url, page.headers.get("Location", ""))
+            url = _moved(url, page)
     raise FetchError(f"more than {REDIRECTS} redirects")
+
+
+def _moved(url: str, page: Page) -> str:
+    try:
+        there = urljoin(url, page.headers.get("Location", ""))
+        _ = urlsplit(there).port
+    except ValueError:
+        raise FetchError("redirects to what is no address") from None
+    return there
 
 
 def _checked(url: str, *, private: bool) -> Any:
@@ -102,10 +113,12 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str], guard:
     except FetchError:
         raise
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        # ValueError and AttributeError come from a socket that the alarm closed under a reader.
         if guard.over():
-            raise FetchError("took longer than the deadline") from None
+            raise FetchError(LATE) from None
         raise FetchError(_reason(error)) from None
+    # A connection that the alarm closed reads like one that ended.
+    if guard.over():
+        raise FetchError(LATE)
     if page.status not in (HTTPStatus.OK, HTTPStatus.NOT_MODIFIED, *_MOVED):
         raise FetchError(f"answered {page.status} {answer.reason}")
     return page
@@ -119,7 +132,7 @@ def _body(answer: requests.Response, guard: "_Guard", most_bytes: int) -> bytes:
         if size > most_bytes:
             raise FetchError(f"larger than {most_bytes:,} bytes")
         if guard.over():
-            raise FetchError("took longer than the deadline")
+            raise FetchError(LATE)
         parts.append(part)
     return b"".join(parts)
 
@@ -167,6 +180,8 @@ class _Guard(HTTPAdapter):
         if self._alarm:
             self._alarm.cancel()
         self.close()
+        for each in self._sockets:
+            each.close()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Build the pool whose connections are made by `connect`."""
@@ -191,10 +206,7 @@ class _Guard(HTTPAdapter):
 
     def connect(self, host: str, port: int) -> socket.socket:
         """Resolve once, refuse unless every address is public, and connect to just those."""
-        try:
-            found = {str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-        except OSError as error:
-            raise FetchError(f"the name {host} cannot be found: {error}") from None
+        found = self._look_up(host, port)
         if not self._private and not all(is_public(address) for address in found):
             raise FetchError(f"{host} lies in a private network")
         trouble: OSError | None = None
@@ -204,9 +216,29 @@ class _Guard(HTTPAdapter):
             except OSError as error:
                 trouble = error
                 continue
-            self._sockets.append(made)
+            # A second handle on the connection, since TLS takes the first one's away.
+            self._sockets.append(made.dup())
             return made
         raise FetchError(f"cannot connect to {host}: {trouble}")
+
+    def _look_up(self, host: str, port: int) -> set[str]:
+        """The addresses of a host. The system's look-up knows no deadline, so it is left behind when time is over."""
+        answer: queue.SimpleQueue[set[str] | OSError] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answer.put({str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+            except (OSError, UnicodeError) as error:
+                answer.put(OSError(str(error)))
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            found = answer.get(timeout=self.left())
+        except queue.Empty:
+            raise FetchError(LATE) from None
+        if isinstance(found, OSError):
+            raise FetchError(f"the name {host} cannot be found: {found}")
+        return found
 
     def _close(self) -> None:
         for each in self._sockets:

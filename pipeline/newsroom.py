@@ -1,17 +1,19 @@
 """The newsroom: the one value that holds everything the route reaches for, built once by a door."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from pipeline import config as config_file
-from pipeline.config import Config, Secrets
+from pipeline.config import TEMPLATE, Brand, Config, Folders, Secrets
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Problem
 from pipeline.glossary import read_glossary
@@ -86,22 +88,29 @@ def open_newsroom(path: Path | None, environment: Mapping[str, str] | None = Non
     problems += wrong
     sources, wrong = build_sources(raw["sources"] if isinstance(raw.get("sources"), list) else [], found.parent)
     problems += wrong
-    if config:
-        problems += _misplaced(config)
+    problems += _misplaced(raw, found.parent)
     if problems or config is None or provider is None:
         number = len(problems)
         raise ConfigError(problems, f"{found} has {number} {'mistake' if number == 1 else 'mistakes'}:")
     return Newsroom(config, Database(config.database_url), provider, sources)
 
 
-def _misplaced(config: Config) -> list[Problem]:
-    issue = config.templates / "issue"
-    folder = issue / config.brand.template
-    if not (folder / "issue.html").is_file():
-        there = sorted(path.name for path in issue.glob("*") if path.is_dir())
-        cure = f"there is {', '.join(there)}" if there else f"{issue} has none"
-        return [Problem("brand.template", f"{config.brand.template!r} is not a template", cure)]
-    return []
+def _misplaced(raw: Mapping[str, Any], here: Path) -> list[Problem]:
+    """A template that is named and not there. Values of the wrong kind have been told already."""
+    brand, folders = raw.get("brand", {}), raw.get("folders", {})
+    name = brand.get("template", Brand().template) if isinstance(brand, Mapping) else None
+    folder = folders.get("templates", Folders().templates) if isinstance(folders, Mapping) else None
+    if not isinstance(name, str) or not re.fullmatch(TEMPLATE, name) or not isinstance(folder, str | Path):
+        return []
+    issues = here / folder / "issue"
+    if (issues / name / "issue.html").is_file():
+        return []
+    there = sorted(path.name for path in issues.glob("*") if path.is_dir())
+    return [
+        Problem(
+            "brand.template", f"{name!r} is not a template", f"there is {', '.join(there)}" if there else f"{issues} has none"
+        )
+    ]
 
 
 def is_running(runner: str) -> bool:

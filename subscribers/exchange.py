@@ -89,10 +89,18 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 )
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 at byte {error.start}: save it as UTF-8") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 at byte {_first_bad_byte(path)}: save it as UTF-8") from None
     except csv.Error as error:
         raise UsageError(f"{path}:{reader.line_num}: {error}") from None
+
+
+def _first_bad_byte(path: Path) -> int:
+    try:
+        path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
 
 
 def _delimiter(sample: str) -> str:

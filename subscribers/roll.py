@@ -1,5 +1,6 @@
 """The roll: add, find, list, unsubscribe, suppress. Every function takes a session and commits nothing itself."""
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ def normalise(text: str) -> Address:
     try:
         valid = validate_email(text.strip(), check_deliverability=False)
     except EmailNotValidError as error:
-        raise UsageError(f"not a mail address: {error}") from None
+        # What stands in brackets or quotes repeats a part of the address.
+        reason = re.split(r"[('\"]", str(error))[0].rstrip(" :.")
+        raise UsageError(f"not a mail address: {reason}") from None
     return Address(valid.normalized, valid.normalized.casefold())
 
 

