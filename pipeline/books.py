@@ -33,12 +33,8 @@ class DeliveryState(StrEnum):
     EXCLUDED = "excluded"
 
 
-ENROLLED = tuple(state for state in DeliveryState if state is not DeliveryState.EXCLUDED)
-ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
-
-
 class IssueRow(SQLModel, table=True):
-    """A frozen issue: the bytes, their hash, and how far it has come."""
+    """A frozen issue: the bytes, their hash, how far it has come, and whether its trouble may pass by itself."""
 
     __tablename__ = "issues"
     __table_args__ = (one_of("state", IssueState),)
@@ -54,11 +50,19 @@ class IssueRow(SQLModel, table=True):
     enrolled_at: datetime | None = Field(default=None, sa_type=Utc)
     closed_at: datetime | None = Field(default=None, sa_type=Utc)
     trouble: str = ""
+    temporary: bool = False
 
     @property
     def rendered(self) -> RenderedIssue:
-        """The frozen bytes."""
-        return RenderedIssue.from_json(self.frozen)
+        """The frozen bytes.
+
+        Raises:
+            RuntimeError: they are not those that were frozen: somebody has changed the row.
+        """
+        rendered = RenderedIssue.from_json(self.frozen)
+        if rendered.digest != self.digest:
+            raise RuntimeError(f"issue {self.number} is not what was frozen: its hash differs")
+        return rendered
 
 
 class ToldRow(SQLModel, table=True):

@@ -4,6 +4,7 @@ The only file that imports APScheduler. What is due is asked of the database by 
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
+
+from pipeline.errors import FridayError
 
 log = logging.getLogger(__name__)
 # It warns at every ring that finds the one before still at work, which is as it should be.
@@ -27,8 +30,11 @@ class Bell:
 
 
 @contextmanager
-def ringing(bells: Sequence[Bell]) -> Iterator[None]:
-    """Ring the bells in threads of their own for as long as the block lasts."""
+def ringing(bells: Sequence[Bell], stopping: threading.Event) -> Iterator[None]:
+    """Ring the bells in threads of their own for as long as the block lasts.
+
+    At its end `stopping` is set, for what is rung to see, and a bell that is still ringing is waited for.
+    """
     scheduler = BackgroundScheduler(timezone=UTC)
     for bell in bells:
         scheduler.add_job(
@@ -45,14 +51,25 @@ def ringing(bells: Sequence[Bell]) -> Iterator[None]:
     try:
         yield
     finally:
+        stopping.set()
         scheduler.shutdown(wait=True)
 
 
 def _safely(bell: Bell) -> Callable[[], None]:
+    said = ""
+
     def ring() -> None:
+        nonlocal said
         try:
             bell.ring()
+        except FridayError as error:
+            # Foreseen, and for somebody to act on: said once, not twice a minute.
+            if str(error) != said:
+                log.error("%s: %s", bell.name, error)  # noqa: TRY400 - it is no bug, so nobody needs the traceback
+            said = str(error)
         except Exception:  # the bell must ring again, whatever happened this time
             log.exception("%s", bell.name)
+        else:
+            said = ""
 
     return ring

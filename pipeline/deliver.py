@@ -4,14 +4,15 @@ No database transaction is open while the provider is asked, and every outcome o
 the ledger. What another process left behind is taken up here too.
 """
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pipeline import ledger
 from pipeline.books import IssueRow
 from pipeline.database import Database
-from pipeline.errors import AccountRefused, CallRefused, NotProcessed, ProviderError, Unclear
+from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear
 from pipeline.issue import Parcel, RenderedIssue
 from pipeline.ledger import Batch
 from pipeline.providers import Provider
@@ -22,13 +23,19 @@ PATIENCE = timedelta(minutes=5)
 KEY_MARGIN = timedelta(minutes=5)
 MOST_TRIES = 6
 MOST_UNCLEAR = 2
+# So many copies refused one by one, none accepted between, and it is the issue that is refused.
+MOST_SUSPECTS = 3
 LONGEST_WAIT = 120.0
 POLL = 0.2
 
 
 @dataclass
 class Delivery:
-    """One run over the pending copies of one issue."""
+    """One run over the pending copies of one issue.
+
+    `tries` and `unclear` count calls in a row that brought nothing. `suspects` are copies that were refused
+    alone, whose fate waits for the next answer: if that is a refusal too, they may not be at fault.
+    """
 
     database: Database
     provider: Provider
@@ -36,104 +43,154 @@ class Delivery:
     runner: str
     is_running: Callable[[str], bool]
     now: Callable[[], datetime]
-    wait: Callable[[float], None]
+    wait: Callable[[float], object]
+    stopping: threading.Event
     progress: Callable[[int], None]
     tries: int = 0
     unclear: int = 0
+    suspects: list[tuple[Batch, CallRefused]] = field(default_factory=list)
 
     def run(self) -> None:
         """Send until no copy of the issue is pending or on the way, then close it.
 
         Raises:
             ProviderError: the issue is paused; what it says is what to look at.
+            DecisionNeeded: it was asked to stop; whatever was in flight is settled.
         """
         rendered = self.issue.rendered
-        while True:
+        while not self.stopping.is_set():
             self._take_up_what_was_left(rendered)
             with self.database.write() as session:
-                claimed = ledger.claim(session, self.issue, self.provider.limits.copies, self.runner, self.now())
+                claimed = ledger.claim(
+                    session, self.issue, rendered.base_url, self.provider.limits.copies, self.runner, self.now()
+                )
             if claimed:
                 self._hand_over(rendered, *claimed)
-            elif self._others():
+            elif self.suspects:
+                self._reject_suspects()
+            elif self._others_are_at_work():
                 self.wait(POLL)
             else:
                 break
+        self._reject_suspects()
+        if self.stopping.is_set():
+            raise DecisionNeeded(f"stopped; `friday publish {self.issue.slot}` goes on where it stopped")
         with self.database.write() as session:
             ledger.close(session, self.issue, self.now())
 
-    def _others(self) -> list[Batch]:
+    def _others_are_at_work(self) -> bool:
         with self.database.read() as session:
-            return ledger.in_flight(session, self.issue)
+            return ledger.is_on_the_way(session, self.issue)
 
     def _take_up_what_was_left(self, rendered: RenderedIssue) -> None:
-        for batch in self._others():
-            if self.is_running(batch.runner) and self.now() - batch.attempted_at < PATIENCE:
+        with self.database.read() as session:
+            batches = ledger.in_flight(session, self.issue)
+        mine = {batch.id for batch, _ in self.suspects}
+        for batch in batches:
+            if batch.id in mine or (self.is_running(batch.runner) and self.now() - batch.attempted_at < PATIENCE):
                 continue
             with self.database.write() as session:
-                held = ledger.hold(session, batch, self.runner, self.now())
-                parcel = ledger.parcel_again(session, self.issue, held) if held else None
+                held = ledger.take_over(session, batch, self.runner, self.now())
+                parcel = ledger.parcel_again(session, self.issue, rendered.base_url, held) if held else None
             if held is None:
                 continue
             if parcel is not None and self._key_lives(held):
                 self._hand_over(rendered, held, parcel)
-                continue
-            with self.database.write() as session:
-                ledger.lose_sight(session, held, self.now(), "the process that was sending it ended before the answer")
+            else:
+                self._lose_sight(held, "the process that was sending it ended before the answer")
 
     def _key_lives(self, batch: Batch) -> bool:
         lifetime = self.provider.limits.key_lifetime
         return lifetime is not None and self.now() - batch.claimed_at < lifetime - KEY_MARGIN
 
     def _hand_over(self, rendered: RenderedIssue, batch: Batch, parcel: Parcel) -> None:
-        try:
-            receipts = self.provider.send(rendered, parcel)
-        except Exception as error:  # noqa: BLE001 - whatever happened, the ledger must say what became of the copies
-            self._went_wrong(batch, len(parcel.copies), error)
-            return
-        with self.database.write() as session:
-            ledger.settle(session, batch, parcel, receipts, self.now())
-        self.tries = self.unclear = 0
-        self.progress(len(parcel.copies))
-
-    def _went_wrong(self, batch: Batch, copies: int, error: Exception) -> None:
-        first = batch.attempt == 1
-        match error:
-            case NotProcessed() if first:
-                self._try_later(batch, error)
-            case AccountRefused() if first:
+        trying: Batch | None = batch
+        while trying is not None:
+            try:
+                receipts = self.provider.send(rendered, parcel)
+            except Exception as error:  # noqa: BLE001 - whatever happened, the ledger must say what became of the copies
+                trying = self._went_wrong(trying, len(parcel.copies), error)
+            else:
                 with self.database.write() as session:
-                    ledger.give_back(session, batch, self.now(), str(error))
+                    ledger.settle(session, trying, parcel, receipts, self.now())
+                self.tries = self.unclear = 0
+                self._reject_suspects()
+                self.progress(len(parcel.copies))
+                return
+
+    def _went_wrong(self, batch: Batch, copies: int, error: Exception) -> Batch | None:
+        """Put down what a failed call means; the batch again if it should be tried again under its key."""
+        if not isinstance(error, ProviderError):
+            # A bug in the adapter; bytes may have left before it struck, and would again.
+            self._lose_sight(batch, str(error) or type(error).__name__)
+            with self.database.write() as session:
+                ledger.pause(session, self.issue, f"a bug in the provider: {type(error).__name__}", temporary=False)
+            raise error
+        if self._key_lives(batch) and (batch.attempt > 1 or isinstance(error, Unclear)):
+            return self._once_more(batch, error)
+        # After a first attempt whose fate nobody knows, a refusal of the second says nothing about the first.
+        if batch.attempt > 1 or isinstance(error, Unclear):
+            self._lose_sight(batch, str(error))
+            self.unclear += 1
+            if self.unclear >= MOST_UNCLEAR or not isinstance(error, Unclear):
                 self._pause(error)
-            case CallRefused() if first:
-                self._split(batch, copies, error)
-            case _:
-                # Unclear; or a bug after bytes may have left; or a refusal, which tells nothing of an attempt before.
-                with self.database.write() as session:
-                    ledger.lose_sight(session, batch, self.now(), str(error) or type(error).__name__)
-                if not isinstance(error, ProviderError):
-                    raise error
-                self.unclear += 1
-                if self.unclear >= MOST_UNCLEAR or not isinstance(error, Unclear):
-                    self._pause(error)
+        elif isinstance(error, CallRefused):
+            self._split(batch, copies, error)
+        else:
+            with self.database.write() as session:
+                ledger.give_back(session, batch, self.now(), str(error))
+            if not isinstance(error, NotProcessed):
+                self._pause(error)
+            self._back_off(error)
+        return None
 
-    def _try_later(self, batch: Batch, error: NotProcessed) -> None:
-        with self.database.write() as session:
-            ledger.give_back(session, batch, self.now(), str(error))
-        self.tries += 1
-        asked = error.retry_after.total_seconds() if error.retry_after else 2.0**self.tries
-        if self.tries >= MOST_TRIES or asked > LONGEST_WAIT:
+    def _once_more(self, batch: Batch, error: ProviderError) -> Batch | None:
+        # While its key lives the batch stays as sending: the next run takes it up if this one has to give up.
+        if isinstance(error, AccountRefused | CallRefused):
             self._pause(error)
-        self.wait(asked)
+        self._back_off(error)
+        if self.stopping.is_set():
+            return None
+        with self.database.write() as session:
+            return ledger.take_over(session, batch, self.runner, self.now())
+
+    def _back_off(self, error: ProviderError) -> None:
+        self.tries += 1
+        asked = error.retry_after if isinstance(error, NotProcessed) else None
+        seconds = asked.total_seconds() if asked else 2.0**self.tries
+        if self.tries >= MOST_TRIES or seconds > LONGEST_WAIT:
+            self._pause(error)
+        self.wait(seconds)
 
     def _split(self, batch: Batch, copies: int, error: CallRefused) -> None:
-        with self.database.write() as session:
-            if copies == 1:
-                ledger.reject(session, batch, self.now(), str(error))
-                self.progress(1)
-            else:
+        if copies > 1:
+            with self.database.write() as session:
                 ledger.give_back(session, batch, self.now(), str(error), cap=(copies + 1) // 2)
+            return
+        self.suspects.append((batch, error))
+        if len(self.suspects) >= MOST_SUSPECTS:
+            with self.database.write() as session:
+                for suspect, why in self.suspects:
+                    ledger.give_back(session, suspect, self.now(), str(why), cap=1)
+            self.suspects.clear()
+            self._pause(error)
+
+    def _reject_suspects(self) -> None:
+        with self.database.write() as session:
+            for batch, error in self.suspects:
+                ledger.reject(session, batch, self.now(), str(error))
+        if self.suspects:
+            self.progress(len(self.suspects))
+        self.suspects.clear()
+
+    def _lose_sight(self, batch: Batch, reason: str) -> None:
+        with self.database.write() as session:
+            ledger.lose_sight(session, batch, self.now(), reason)
 
     def _pause(self, error: ProviderError) -> None:
+        # Without a key, trying again what is unclear would only make more copies unknown.
+        keyed = self.provider.limits.key_lifetime is not None
+        temporary = isinstance(error, NotProcessed) or (keyed and isinstance(error, Unclear))
         with self.database.write() as session:
-            ledger.pause(session, self.issue, str(error))
+            ledger.pause(session, self.issue, str(error), temporary=temporary)
         raise error

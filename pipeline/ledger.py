@@ -122,7 +122,7 @@ def freeze(session: Session, draft: Draft, now: datetime) -> IssueRow:
         # Another process froze the slot between our look and our write; where writers take turns it cannot.
         found = find(session, draft.slot.name)
         if found is None:
-            raise
+            raise DecisionNeeded(f"number {issue.number} was given to another issue meanwhile: run it again") from None
         return found
     for place, chosen in enumerate(draft.selection.stories, 1):
         for story in (chosen.story, *chosen.also):
@@ -178,7 +178,9 @@ def enrol(session: Session, issue: IssueRow, now: datetime) -> None:
         session.execute(insert(DeliveryRow), deliveries)
 
 
-def claim(session: Session, issue: IssueRow, size: int, runner: str, now: datetime) -> tuple[Batch, Parcel] | None:
+def claim(
+    session: Session, issue: IssueRow, base_url: str, size: int, runner: str, now: datetime
+) -> tuple[Batch, Parcel] | None:
     """Take up to `size` pending copies as a batch that is sending; None if there is nothing to take.
 
     Permission is asked again for each reader here: whoever has left or was suppressed since is skipped.
@@ -198,7 +200,7 @@ def claim(session: Session, issue: IssueRow, size: int, runner: str, now: dateti
         if allowed:
             _, alike = next(groupby(allowed, key=attrgetter("cap")))
             taken = list(islice(alike, allowed[0].cap or size))
-            return _new_batch(session, issue, taken, runner, now)
+            return _new_batch(session, issue, base_url, taken, runner, now)
     return None
 
 
@@ -222,8 +224,9 @@ def _barred(row: Any) -> str:
     return row.why or ("" if row.state == State.ACTIVE else str(row.state))
 
 
-def _new_batch(session: Session, issue: IssueRow, taken: Sequence[Any], runner: str, now: datetime) -> tuple[Batch, Parcel]:
-    base_url = issue.rendered.base_url
+def _new_batch(
+    session: Session, issue: IssueRow, base_url: str, taken: Sequence[Any], runner: str, now: datetime
+) -> tuple[Batch, Parcel]:
     copies = tuple(Copy(row.ref, row.address, links.leave_url(base_url, row.token)) for row in taken)
     parcel = Parcel(uuid.uuid4().hex, now.replace(microsecond=0), copies)
     row = BatchRow(
@@ -245,19 +248,26 @@ def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
     return [_batch(row) for row in session.exec(query.order_by(col(BatchRow.id)))]
 
 
-def hold(session: Session, batch: Batch, runner: str, now: datetime) -> Batch | None:
-    """Take over a batch that another runner left; None if somebody else has settled or taken it meanwhile."""
-    same_attempt = (col(BatchRow.id) == batch.id) & (col(BatchRow.attempt) == batch.attempt)
-    held = session.exec(
+def is_on_the_way(session: Session, issue: IssueRow) -> bool:
+    """Whether the issue is being sent and a copy of it is still pending or sending."""
+    if session.exec(select(IssueRow.state).where(IssueRow.id == issue.id)).one() != IssueState.SENDING:
+        return False
+    counts = tally(session, issue)
+    return any(counts[state] for state in _ON_THE_WAY)
+
+
+def take_over(session: Session, batch: Batch, runner: str, now: datetime) -> Batch | None:
+    """Begin the next attempt of a batch; None if somebody else has settled it or begun one meanwhile."""
+    taken = session.exec(
         update(BatchRow)
-        .where(same_attempt, col(BatchRow.settled_at).is_(None))
+        .where(*_this_attempt(batch))
         .values(attempt=batch.attempt + 1, runner=runner, attempted_at=now)
         .execution_options(synchronize_session=False)
     )
-    return replace(batch, attempt=batch.attempt + 1, runner=runner, attempted_at=now) if held.rowcount else None
+    return replace(batch, attempt=batch.attempt + 1, runner=runner, attempted_at=now) if taken.rowcount else None
 
 
-def parcel_again(session: Session, issue: IssueRow, batch: Batch) -> Parcel | None:
+def parcel_again(session: Session, issue: IssueRow, base_url: str, batch: Batch) -> Parcel | None:
     """The parcel of a batch as it was handed over before; None if it would no longer be the same bytes.
 
     It differs when a member was erased or has another address now. The same key goes out only with the
@@ -270,63 +280,72 @@ def parcel_again(session: Session, issue: IssueRow, batch: Batch) -> Parcel | No
         .where(_of(batch))
         .order_by(col(DeliveryRow.id))
     )
-    base_url = issue.rendered.base_url
     copies = tuple(Copy(ref, address, links.leave_url(base_url, token)) for ref, address, token in members)
     parcel = Parcel(row.key, row.claimed_at, copies)
     return parcel if parcel.digest(issue.digest) == row.digest else None
 
 
 def settle(session: Session, batch: Batch, parcel: Parcel, receipts: Sequence[Receipt], now: datetime) -> None:
-    """Write down the provider's answers; copies that it did not answer for become unknown."""
-    _close_batch(session, batch, now)
+    """Write down the provider's answers; copies that it did not answer for become unknown.
+
+    An answer that comes after somebody else has begun the next attempt still proves what was accepted, and
+    nothing else.
+    """
+    current = _end_attempt(session, batch, now)
     refs = {copy.ref for copy in parcel.copies}
-    answered: defaultdict[tuple[bool, str, str], list[str]] = defaultdict(list)
+    answered: defaultdict[tuple[bool, str, str], set[str]] = defaultdict(set)
     for receipt in receipts:
-        if receipt.ref in refs:
-            answered[receipt.accepted, receipt.provider_id, receipt.reason].append(receipt.ref)
+        if receipt.ref in refs and (receipt.accepted or current):
+            answered[receipt.accepted, receipt.provider_id, receipt.reason].add(receipt.ref)
     for (accepted, provider_id, reason), members in answered.items():
         state = DeliveryState.ACCEPTED if accepted else DeliveryState.REJECTED
-        whole = len(members) == len(refs)
-        which = _of(batch) if whole else _of(batch) & col(DeliveryRow.ref).in_(members)
+        which = _of(batch) if members == refs else _of(batch) & col(DeliveryRow.ref).in_(members)
         _move(session, which, _UNSETTLED, state, now, reason, provider_id=provider_id)
-    _move(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, "the provider did not answer for it")
+    if current:
+        silent = "the provider did not answer for it"
+        _move(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, silent)
 
 
 def give_back(session: Session, batch: Batch, now: datetime, reason: str, cap: int | None = None) -> None:
     """Return copies that surely did not leave; `cap` limits the size of the batches they go into next."""
-    _close_batch(session, batch, now)
-    _move(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.PENDING, now, reason, batch_id=None, cap=cap)
+    if _end_attempt(session, batch, now):
+        back: dict[str, object] = {"batch_id": None, "cap": cap}
+        _move(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.PENDING, now, reason, **back)
 
 
 def reject(session: Session, batch: Batch, now: datetime, reason: str) -> None:
     """Write down that the provider refuses every copy of a batch for good."""
-    _close_batch(session, batch, now)
-    _move(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.REJECTED, now, reason)
+    if _end_attempt(session, batch, now):
+        _move(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.REJECTED, now, reason)
 
 
 def lose_sight(session: Session, batch: Batch, now: datetime, reason: str) -> None:
     """Write down that nobody can tell whether a batch left."""
-    _close_batch(session, batch, now)
-    _move(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, reason)
+    if _end_attempt(session, batch, now):
+        _move(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, reason)
 
 
-def pause(session: Session, issue: IssueRow, trouble: str) -> None:
-    """Stop claiming until somebody has looked at the trouble."""
-    _move_issue(session, issue, (IssueState.SENDING,), state=IssueState.PAUSED, trouble=trouble)
+def pause(session: Session, issue: IssueRow, trouble: str, *, temporary: bool) -> None:
+    """Stop claiming: until the trouble has passed, or until a person has mended it."""
+    _lock(session, issue)
+    paused = {"state": IssueState.PAUSED, "trouble": trouble, "temporary": temporary}
+    _move_issue(session, issue, (IssueState.SENDING,), **paused)
 
 
 def resume(session: Session, issue: IssueRow) -> None:
     """Go on with a paused issue."""
-    _move_issue(session, issue, (IssueState.PAUSED,), state=IssueState.SENDING, trouble="")
+    _move_issue(session, issue, (IssueState.PAUSED,), state=IssueState.SENDING, trouble="", temporary=False)
 
 
 def close(session: Session, issue: IssueRow, now: datetime) -> None:
     """Call an issue sent, or in need of a decision, once no copy of it is on the way any more."""
+    _lock(session, issue)
     counts = tally(session, issue)
     if any(counts[state] for state in _ON_THE_WAY):
         return
     state = IssueState.NEEDS_DECISION if counts[DeliveryState.UNKNOWN] else IssueState.SENT
-    _move_issue(session, issue, (IssueState.SENDING, IssueState.NEEDS_DECISION), state=state, closed_at=now)
+    before = (IssueState.SENDING, IssueState.PAUSED, IssueState.NEEDS_DECISION)
+    _move_issue(session, issue, before, state=state, closed_at=now, trouble="", temporary=False)
 
 
 def tally(session: Session, issue: IssueRow) -> Counter[str]:
@@ -375,6 +394,7 @@ def resolve(session: Session, issue: IssueRow, decision: Decision, key: str | No
         Decision.RESEND: DeliveryState.PENDING,
         Decision.SKIP: DeliveryState.SKIPPED,
     }
+    _lock(session, issue)
     which: ColumnElement[bool] = col(DeliveryRow.issue_id) == issue.id
     if key is not None:
         which &= col(DeliveryRow.subscriber_id).in_(select(Subscriber.id).where(Subscriber.key == key))
@@ -431,6 +451,19 @@ def _move_issue(session: Session, issue: IssueRow, before: Sequence[IssueState],
     return moved.rowcount > 0
 
 
-def _close_batch(session: Session, batch: Batch, now: datetime) -> None:
-    open_still = col(BatchRow.settled_at).is_(None)
-    session.exec(update(BatchRow).where(col(BatchRow.id) == batch.id, open_still).values(settled_at=now))
+def _this_attempt(batch: Batch) -> tuple[ColumnElement[bool], ...]:
+    same = (col(BatchRow.id) == batch.id, col(BatchRow.attempt) == batch.attempt)
+    return (*same, col(BatchRow.settled_at).is_(None))
+
+
+def _end_attempt(session: Session, batch: Batch, now: datetime) -> bool:
+    """Settle a batch; False if this attempt is not the current one any more, so that its failure says nothing."""
+    ended = session.exec(
+        update(BatchRow).where(*_this_attempt(batch)).values(settled_at=now).execution_options(synchronize_session=False)
+    )
+    return ended.rowcount > 0
+
+
+def _lock(session: Session, issue: IssueRow) -> None:
+    """Let nobody else change the issue between our counting and our verdict; writers of SQLite take turns anyway."""
+    session.exec(select(IssueRow.id).where(IssueRow.id == issue.id).with_for_update()).one()

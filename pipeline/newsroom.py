@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from pipeline.providers import Provider, build_provider
 from pipeline.schedule import Schedule
 from pipeline.sources import Source, build_sources
 
+CLOCK_STEP = 10.0
+
 
 def wall_clock() -> datetime:
     """Now, aware, in UTC."""
@@ -37,7 +40,8 @@ class Newsroom:
     provider: Provider
     sources: tuple[Source, ...]
     now: Callable[[], datetime] = field(default=wall_clock)
-    wait: Callable[[float], None] = field(default=time.sleep)
+    wait: Callable[[float], object] = field(default=time.sleep)
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     @property
     def masthead(self) -> Masthead:
@@ -120,6 +124,8 @@ def is_running(runner: str) -> bool:
     if host != os.uname().nodename:
         return True
     try:
-        return f"{psutil.Process(int(number)).create_time():.2f}" == started
+        process = psutil.Process(int(number))
+        # The start is told by the wall clock, which may be set; another process of that number starts much later.
+        return abs(process.create_time() - float(started)) < CLOCK_STEP and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

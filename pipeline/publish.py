@@ -142,7 +142,10 @@ def publish(
         _see_that_it_is_due(newsroom, slot, anyway=anyway)
         drafted = None if issue else _checked(draft(newsroom, slot))
         rendered = issue.rendered if issue else drafted.rendered if drafted else None
-        if rendered is None or not agree(rendered, count_readers(newsroom)):
+        readers = count_readers(newsroom)
+        if not readers:
+            raise DecisionNeeded("nobody would get it: there is no active subscriber; see `friday subscribers import`")
+        if rendered is None or not agree(rendered, readers):
             raise DecisionNeeded("not sent")
         issue = _enrol(newsroom, slot, drafted)
     if issue.state == IssueState.PAUSED:
@@ -157,6 +160,7 @@ def publish(
             is_running,
             newsroom.now,
             newsroom.wait,
+            newsroom.stopping,
             progress,
         ).run()
     return _report(newsroom, issue)
@@ -165,6 +169,8 @@ def publish(
 def publish_due(newsroom: Newsroom) -> Report | None:
     """What the clock rings for: publish the slot that is due, unless that is done or waits for a person.
 
+    An issue that was paused for what may pass by itself is tried again.
+
     Raises:
         FridayError: as `publish` does.
     """
@@ -172,7 +178,7 @@ def publish_due(newsroom: Newsroom) -> Report | None:
     if slot is None:
         return None
     issue = _frozen(newsroom, slot)
-    if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING):
+    if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING) and not issue.temporary:
         return None
     return publish(newsroom, slot)
 

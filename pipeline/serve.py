@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import signal
+import threading
+from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
 
@@ -12,6 +14,7 @@ from pipeline.clock import Bell, ringing
 from pipeline.collect import collect
 from pipeline.newsroom import Newsroom
 from pipeline.publish import publish_due
+from pipeline.web.pages import listen
 from pipeline.web.public import public_app
 
 EVERY = timedelta(seconds=30)
@@ -23,9 +26,12 @@ def serve(newsroom: Newsroom, port: int | None) -> None:
     """Serve the public pages and let the clock ring, until Ctrl-C or SIGTERM."""
     web = newsroom.config.web
     # No access log: the addresses of unsubscribe links are secrets.
+    newsroom = replace(newsroom, wait=newsroom.stopping.wait)
     signal.signal(signal.SIGTERM, _leave)
-    with ringing(bells(newsroom)), contextlib.suppress(KeyboardInterrupt):
-        uvicorn.run(public_app(newsroom), host=web.host, port=port or web.port, log_level="warning", access_log=False)
+    with listen(web.host, port or web.port) as listening, ringing(bells(newsroom), newsroom.stopping):
+        config = uvicorn.Config(public_app(newsroom), log_level="warning", access_log=False)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
@@ -36,8 +42,12 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
 
 def bells(newsroom: Newsroom) -> list[Bell]:
     """What the clock of this newsroom rings for."""
+    collected = threading.Event()
 
     def publish() -> None:
+        # A machine that was off must look at the week before it picks from it.
+        if not collected.is_set():
+            return
         sent = publish_due(newsroom)
         if sent:
             log.info("issue %s of %s is %s: %s", sent.number, sent.slot, sent.state, sent.counts)
@@ -46,6 +56,7 @@ def bells(newsroom: Newsroom) -> list[Bell]:
         for visit in collect(newsroom):
             if visit.trouble:
                 log.warning("source %s: %s", visit.source, visit.trouble)
+        collected.set()
 
     every = timedelta(hours=newsroom.config.timetable.collect_every_hours)
     return [Bell("collect", every, collect_all), Bell("publish", EVERY, publish)]

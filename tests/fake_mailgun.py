@@ -35,10 +35,11 @@ class Call:
 
     def copy_for(self, address: str) -> dict[str, str]:
         """What Mailgun would send to one of the addresses: every field with its variables filled in."""
+        variables = self.variables[address]
         filled = {}
         for key, text in self.fields:
             value = text
-            for name, own in self.variables[address].items():
+            for name, own in variables.items():
                 value = value.replace(f"%recipient.{name}%", own)
             filled[key] = value
         return filled

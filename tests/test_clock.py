@@ -12,7 +12,7 @@ from tests.conftest import FRIDAY, World
 
 def test_a_bell_rings_at_once_and_again() -> None:
     rung = threading.Semaphore(0)
-    with ringing([Bell("quick", timedelta(seconds=1), rung.release)]):
+    with ringing([Bell("quick", timedelta(seconds=1), rung.release)], threading.Event()):
         assert rung.acquire(timeout=5)
         assert rung.acquire(timeout=5)
 
@@ -24,7 +24,7 @@ def test_a_bell_that_fails_rings_again() -> None:
         rung.release()
         raise RuntimeError("this time")
 
-    with ringing([Bell("failing", timedelta(seconds=1), fail)]):
+    with ringing([Bell("failing", timedelta(seconds=1), fail)], threading.Event()):
         assert rung.acquire(timeout=5)
         assert rung.acquire(timeout=5)
 

@@ -64,6 +64,7 @@ def test_a_story_told_by_two_sources_goes_out_once(world: World) -> None:
 
 def test_no_story_and_no_term_returns_the_week_after(world: World) -> None:
     world.tell_a_week()
+    world.subscribe("ada")
     route.publish(world.newsroom, world.slot)
     first = route.draft(world.newsroom, world.slot)
     next_friday = FRIDAY + timedelta(days=7)

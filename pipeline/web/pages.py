@@ -1,6 +1,8 @@
 """What the pages of preview and public site share: templates, styles, security headers, refused hosts."""
 
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -8,6 +10,8 @@ from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from pipeline.errors import UsageError
 
 LOOPBACK = ("127.0.0.1", "localhost")
 PAGE_POLICY = (
@@ -35,6 +39,24 @@ def make_app(hosts: tuple[str, ...]) -> FastAPI:
 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return app
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket.
+
+    Raises:
+        UsageError: the port is taken, or is not ours to take.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}; name another by --port") from None
+        listening.listen()
+        yield listening
 
 
 def page_environment(templates: Path) -> Environment:

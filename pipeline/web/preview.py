@@ -21,10 +21,9 @@ from pipeline.errors import ContentError, Problem
 from pipeline.issue import Copy, Finding, RenderedIssue, Slot
 from pipeline.newsroom import Newsroom
 from pipeline.render import Message, address
-from pipeline.web.pages import LOOPBACK, issue_page, make_app, page_environment, serve_file
+from pipeline.web.pages import LOOPBACK, issue_page, listen, make_app, page_environment, serve_file
 from subscribers import links
 
-WIDTHS = {"wide": 800, "narrow": 390}
 SAMPLE_ADDRESS = "reader@example.com"
 _SCHEME = re.compile(r"\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)")
 
@@ -76,8 +75,7 @@ def preview_app(newsroom: Newsroom, slot: Slot, stopping: threading.Event) -> Fa
         view = look_at(newsroom, slot)
         chosen = {"part": part, "width": width, "scheme": scheme}
         html = pages.get_template("preview.html").render(
-            view=view, slot=slot, chosen=chosen, widths=WIDTHS, masthead=newsroom.masthead,
-            size=len(view.message.html.encode()) if view.message else 0,
+            view=view, slot=slot, chosen=chosen, size=len(view.message.html.encode()) if view.message else 0,
         )  # fmt: skip
         return HTMLResponse(html, status_code=200 if view.message else 500)
 
@@ -126,12 +124,13 @@ def serve_preview(newsroom: Newsroom, slot: Slot, port: int, *, open_browser: bo
     stopping = threading.Event()
     app = preview_app(newsroom, slot, stopping)
     url = f"http://127.0.0.1:{port}/"
-    print(f"The preview of {slot.name} is at {url} until Ctrl-C.", flush=True)  # noqa: T201 - a door's own result
-    if open_browser and sys.stdout.isatty() and (sys.platform == "darwin" or "DISPLAY" in os.environ):
-        webbrowser.open(url)
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_graceful_shutdown=2)
-    with contextlib.suppress(KeyboardInterrupt):
-        _Server(config, stopping).run()
+    with listen("127.0.0.1", port) as listening:
+        print(f"The preview of {slot.name} is at {url} until Ctrl-C.", flush=True)  # noqa: T201 - a door's own result
+        if open_browser and sys.stdout.isatty() and (sys.platform == "darwin" or "DISPLAY" in os.environ):
+            webbrowser.open(url)
+        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=2)
+        with contextlib.suppress(KeyboardInterrupt):
+            _Server(config, stopping).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("enrolled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("trouble", sa.String(), nullable=False),
+        sa.Column("temporary", sa.Boolean(), nullable=False),
         sa.CheckConstraint("state IN ('approved', 'sending', 'paused', 'sent', 'needs_decision')", name="state_is_known"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("number"),

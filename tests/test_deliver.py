@@ -1,0 +1,263 @@
+"""What becomes of copies when calls go wrong in every way: tried again, rejected, unknown, paused, never doubled."""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import psutil
+import pytest
+
+from pipeline import ledger
+from pipeline import publish as route
+from pipeline.books import IssueState
+from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear
+from pipeline.issue import Parcel, Receipt
+from pipeline.ledger import Decision, Report
+from pipeline.newsroom import is_running
+from tests.conftest import FakeProvider, World
+
+
+@dataclass
+class Troubled(FakeProvider):
+    """Raises what `trouble` returns for a call, by its number from 1, before or after it has accepted."""
+
+    trouble: Callable[[int, Parcel], Exception | None] = lambda _number, _parcel: None
+    takes_first: bool = False
+    calls: int = 0
+
+    def send(self, issue: object, parcel: Parcel) -> list[Receipt]:
+        self.calls += 1
+        error = self.trouble(self.calls, parcel)
+        if error and self.takes_first:
+            self.parcels.append(parcel)
+        if error:
+            raise error
+        return super().send(issue, parcel)  # type: ignore[arg-type]  # it looks at the parcel only
+
+
+KEY = timedelta(hours=24)
+
+
+def ready(world: World, readers: int = 5) -> World:
+    world.tell_a_week()
+    world.subscribe(*(f"reader{number}" for number in range(1, readers + 1)))
+    return world
+
+
+def addresses(*numbers: int) -> list[str]:
+    return [f"reader{number}@example.com" for number in numbers]
+
+
+def whole(report: Report) -> None:
+    assert sum(report.counts.values()) == report.enrolled
+
+
+def test_a_refusal_to_wait_for_is_waited_for_and_tried_again(world: World) -> None:
+    ready(world)
+    asked = NotProcessed("wait", timedelta(seconds=90))
+    provider = Troubled(trouble=lambda number, _parcel: asked if number == 2 else None)
+    began = world.clock.at
+    sent = route.publish(world.with_provider(provider), world.slot)
+    assert (sent.state, provider.got) == (IssueState.SENT, addresses(1, 2, 3, 4, 5))
+    assert world.clock.at - began == timedelta(seconds=90)
+
+
+def test_an_outage_pauses_the_issue_and_the_clock_goes_on_when_it_has_passed(world: World) -> None:
+    ready(world)
+    provider = Troubled(trouble=lambda _number, _parcel: NotProcessed("nobody there"))
+    with pytest.raises(NotProcessed):
+        route.publish(world.with_provider(provider), world.slot)
+    paused = route.report(world.newsroom, world.slot)
+    assert (paused.state, paused.counts["pending"], paused.trouble) == (IssueState.PAUSED, 5, "nobody there")
+    assert provider.calls == 6
+    assert route.publish_due(world.newsroom) is not None
+    assert world.provider.got == addresses(1, 2, 3, 4, 5)
+
+
+def test_a_refused_account_waits_for_a_person_and_not_for_the_clock(world: World) -> None:
+    ready(world)
+    provider = Troubled(trouble=lambda number, _parcel: AccountRefused("bad key") if number == 2 else None)
+    with pytest.raises(AccountRefused):
+        route.publish(world.with_provider(provider), world.slot)
+    assert route.publish_due(world.newsroom) is None
+    assert route.publish(world.newsroom, world.slot).state == IssueState.SENT
+    assert provider.got + world.provider.got == addresses(1, 2, 3, 4, 5)
+
+
+def test_an_unclear_answer_without_a_key_leaves_the_batch_unknown_and_two_in_a_row_pause(world: World) -> None:
+    ready(world, 9)
+    provider = Troubled(trouble=lambda number, _parcel: Unclear("no answer") if number in (1, 3, 4) else None, takes_first=True)
+    with pytest.raises(Unclear):
+        route.publish(world.with_provider(provider), world.slot)
+    report = route.report(world.newsroom, world.slot)
+    whole(report)
+    assert report.state == IssueState.PAUSED
+    assert [each.address for each in report.unknown] == addresses(1, 2, 5, 6, 7, 8)
+    assert route.publish_due(world.newsroom) is None
+
+
+def test_an_unclear_answer_is_asked_again_under_the_same_key_with_the_same_bytes(world: World) -> None:
+    ready(world, 3)
+    provider = Troubled(
+        key_lifetime=KEY, trouble=lambda number, _parcel: Unclear("no answer") if number < 3 else None, takes_first=True
+    )
+    sent = route.publish(world.with_provider(provider), world.slot)
+    assert (sent.state, provider.got) == (IssueState.SENT, addresses(1, 2, 3))
+    assert provider.parcels[0] == provider.parcels[1] == provider.parcels[2]
+
+
+@pytest.mark.parametrize("second", [NotProcessed("still down"), Unclear("no answer"), AccountRefused("bad key")])
+def test_while_the_key_lives_a_failed_second_try_leaves_nobody_unknown(world: World, second: ProviderError) -> None:
+    ready(world, 3)
+    provider = Troubled(
+        key_lifetime=KEY, takes_first=True, trouble=lambda number, _parcel: Unclear("no answer") if number == 1 else second
+    )
+    with pytest.raises(type(second)):
+        route.publish(world.with_provider(provider), world.slot)
+    report = route.report(world.newsroom, world.slot)
+    assert (report.counts["sending"], report.counts["unknown"], report.state) == (2, 0, IssueState.PAUSED)
+    world.clock.at += timedelta(minutes=6)
+    provider.trouble = lambda _number, _parcel: None
+    sent = route.publish(world.with_provider(provider), world.slot)
+    assert (sent.state, provider.got) == (IssueState.SENT, addresses(1, 2, 3))
+
+
+@pytest.mark.parametrize("readers", [1, 2, 7])
+def test_one_bad_copy_is_found_and_rejected_and_the_others_get_theirs(world: World, readers: int) -> None:
+    ready(world, readers)
+    bad = addresses(readers)[0]
+    provider = Troubled(
+        copies=100,
+        trouble=lambda _number, parcel: CallRefused("bad") if bad in [copy.address for copy in parcel.copies] else None,
+    )
+    sent = route.publish(world.with_provider(provider), world.slot)
+    whole(sent)
+    assert (sent.state, sent.counts["rejected"], sent.counts["accepted"]) == (IssueState.SENT, 1, readers - 1)
+    assert bad not in provider.got
+
+
+def test_an_issue_that_is_refused_whole_rejects_nobody(world: World) -> None:
+    ready(world, 16)
+    provider = Troubled(copies=100, trouble=lambda _number, _parcel: CallRefused("the sender is not allowed"))
+    with pytest.raises(CallRefused):
+        route.publish(world.with_provider(provider), world.slot)
+    report = route.report(world.newsroom, world.slot)
+    assert (report.state, report.counts["pending"], report.counts["rejected"]) == (IssueState.PAUSED, 16, 0)
+    assert route.publish(world.newsroom, world.slot).counts["accepted"] == 16
+
+
+def test_a_bug_in_the_provider_costs_one_batch_and_pauses(world: World) -> None:
+    ready(world)
+    provider = Troubled(trouble=lambda _number, _parcel: ValueError("a bug"))
+    with pytest.raises(ValueError, match="a bug"):
+        route.publish(world.with_provider(provider), world.slot)
+    report = route.report(world.newsroom, world.slot)
+    assert (report.state, report.counts["unknown"], report.counts["pending"]) == (IssueState.PAUSED, 2, 3)
+    assert route.publish_due(world.newsroom) is None
+
+
+def test_a_short_reply_leaves_those_it_does_not_name_unknown(world: World) -> None:
+    ready(world, 3)
+
+    class Short(FakeProvider):
+        def send(self, issue: object, parcel: Parcel) -> list[Receipt]:
+            first = super().send(issue, parcel)[0]  # type: ignore[arg-type]  # it looks at the parcel only
+            return [first, first]
+
+    report = route.publish(world.with_provider(Short(copies=3)), world.slot)
+    assert [each.address for each in report.unknown] == addresses(2, 3)
+
+
+@pytest.mark.parametrize("late", [NotProcessed("was down"), CallRefused("bad"), Unclear("no answer")])
+def test_a_failure_that_comes_after_somebody_took_the_batch_over_says_nothing(world: World, late: ProviderError) -> None:
+    ready(world, 2)
+    provider = FakeProvider(key_lifetime=KEY)
+
+    def overtaken(_number: int, _parcel: Parcel) -> Exception | None:
+        world.clock.at += timedelta(minutes=6)
+        assert route.publish(world.with_provider(provider), world.slot).state == IssueState.SENT
+        return late
+
+    slow = Troubled(key_lifetime=KEY, trouble=overtaken)
+    route.publish(world.with_provider(slow), world.slot)
+    report = route.report(world.newsroom, world.slot)
+    assert (report.state, report.counts["accepted"]) == (IssueState.SENT, 2)
+    assert provider.got == addresses(1, 2)
+
+
+def test_a_late_acceptance_is_believed(world: World) -> None:
+    ready(world, 2)
+
+    def overtaken(_parcel: Parcel) -> None:
+        world.clock.at += timedelta(minutes=6)
+        assert route.publish(world.newsroom, world.slot).counts["unknown"] == 2
+
+    sent = route.publish(world.with_provider(FakeProvider(after=overtaken)), world.slot)
+    assert (sent.state, sent.counts["accepted"], sent.counts["unknown"]) == (IssueState.SENT, 2, 0)
+
+
+def test_stopping_lets_the_batch_in_flight_come_home_and_leaves_the_rest_for_later(world: World) -> None:
+    ready(world)
+    stopping = threading.Event()
+    provider = FakeProvider(after=lambda _parcel: stopping.set())
+    with pytest.raises(DecisionNeeded, match="goes on where it stopped"):
+        route.publish(replace(world.with_provider(provider), stopping=stopping), world.slot)
+    report = route.report(world.newsroom, world.slot)
+    assert (report.counts["accepted"], report.counts["pending"], report.counts["sending"]) == (2, 3, 0)
+    route.publish(world.newsroom, world.slot)
+    assert provider.got + world.provider.got == addresses(1, 2, 3, 4, 5)
+
+
+def test_deciding_about_the_last_unknown_of_a_paused_issue_closes_it(world: World) -> None:
+    ready(world, 4)
+    provider = Troubled(trouble=lambda _number, _parcel: Unclear("no answer"))
+    with pytest.raises(Unclear):
+        route.publish(world.with_provider(provider), world.slot)
+    route.resolve(world.newsroom, world.slot, Decision.ACCEPTED)
+    report = route.report(world.newsroom, world.slot)
+    assert (report.state, report.trouble) == (IssueState.SENT, "")
+
+
+def test_an_empty_roll_burns_no_issue(world: World) -> None:
+    world.tell_a_week()
+    with pytest.raises(DecisionNeeded, match="nobody would get it"):
+        route.publish(world.newsroom, world.slot)
+    world.subscribe("ada")
+    assert route.publish(world.newsroom, world.slot).counts["accepted"] == 1
+
+
+def test_bytes_that_were_changed_after_freezing_are_not_sent(world: World) -> None:
+    ready(world)
+    route.approve(world.newsroom, world.slot)
+    with world.database.write() as session:
+        issue = ledger.find(session, world.slot.name)
+        assert issue is not None
+        issue.frozen = issue.frozen.replace("Quillfern", "Quillworm")
+        session.add(issue)
+    with pytest.raises(RuntimeError, match="not what was frozen"):
+        route.publish(world.newsroom, world.slot)
+    assert world.provider.got == []
+
+
+def test_this_process_runs_and_one_that_is_gone_does_not(world: World) -> None:
+    assert is_running(world.newsroom.runner)
+    host, number, started = world.newsroom.runner.split("/")
+    assert is_running(f"{host}/{number}/{float(started) + 2:.2f}")
+    assert not is_running(f"{host}/{number}/{float(started) - 3600:.2f}")
+    assert not is_running(f"{host}/{max(psutil.pids()) + 1}/{started}")
+    assert is_running(f"elsewhere/{number}/{started}")
+
+
+def test_a_process_that_is_dead_and_not_yet_buried_does_not_run() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        process = psutil.Process(child)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            os.sched_yield()
+        assert not is_running(f"{os.uname().nodename}/{child}/{process.create_time():.2f}")
+    finally:
+        os.waitpid(child, 0)
