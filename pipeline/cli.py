@@ -3,8 +3,10 @@
 Everything heavy is imported by the verb that needs it, so that `friday --help` answers at once.
 """
 
+import io
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -31,17 +33,41 @@ SlotName = Annotated[
     str | None, typer.Argument(metavar="[SLOT]", help="The slot's date, such as 2026-11-27; the due or next one if left out.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+INTERRUPTED = 130
 _config: Path | None = None
 
 
 def main() -> None:
     """Run a verb; what Friday foresees becomes a message on stderr and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # Database and outbox are full of addresses, which are nobody else's business.
+    os.umask(0o077)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except FridayError as error:
         typer.echo(error, err=True)
         sys.exit(error.exit_code)
+    except SystemExit as end:
+        sys.exit(DecisionNeeded.exit_code if end.code == INTERRUPTED else end.code)
+    except Exception as error:
+        trouble = _database_trouble(error)
+        if trouble is None:
+            raise
+        typer.echo(trouble, err=True)
+        sys.exit(UsageError.exit_code)
+
+
+def _database_trouble(error: Exception) -> str | None:
+    """What to tell of a database that cannot be used; None if it is something else, and so a bug."""
+    loaded = sys.modules.get("sqlalchemy.exc")
+    if loaded is None or not isinstance(error, loaded.OperationalError | loaded.DatabaseError):
+        return None
+    if isinstance(error, loaded.IntegrityError | loaded.ProgrammingError | loaded.DataError):
+        return None
+    return f"database.url: the database cannot be used: {str(error.orig).strip()}"
 
 
 @app.callback()
@@ -141,8 +167,7 @@ def publish(
     newsroom = _newsroom(writes=not dry_run)
     chosen = _slot(newsroom, slot)
     if dry_run:
-        _echo_lines(show.draft_lines(route.draft(newsroom, chosen)))
-        typer.echo(f"Would go to {route.count_readers(newsroom):,} readers. Nothing was written.")
+        _echo_lines(show.rehearsal_lines(route.rehearse(newsroom, chosen)))
         return
     try:
         with _Progress(f"Sending {chosen.name}") as progress:
@@ -184,6 +209,8 @@ def resolve(
         raise UsageError("say exactly one of --accepted, --resend and --skip")
     newsroom = _newsroom(writes=True)
     moved = route.resolve(newsroom, newsroom.schedule.named(slot), chosen[0], reader)
+    if not moved:
+        raise UsageError("there is no unknown copy for that reader" if reader else "there is no unknown copy")
     again = f"; `friday publish {slot}` sends them" if moved and chosen[0] is Decision.RESEND else ""
     typer.echo(f"{moved:,} unknown {'copy' if moved == 1 else 'copies'} decided: {chosen[0].value}{again}.")
 
@@ -257,8 +284,7 @@ def import_subscribers(file: Annotated[Path, typer.Argument(metavar="FILE.csv")]
     from subscribers import exchange
 
     newsroom = _newsroom(writes=True)
-    with newsroom.database.write() as session:
-        imported = exchange.import_csv(session, file, newsroom.now())
+    imported = exchange.import_csv(newsroom.database, file, newsroom.now())
     for line, reason in imported.refused:
         typer.echo(f"{file}:{line}: {reason}", err=True)
     typer.echo(f"{imported.added:,} added, {imported.known:,} known already, {len(imported.refused):,} refused.")
@@ -310,7 +336,10 @@ def _always(_issue: "RenderedIssue", _readers: int) -> bool:
 
 def _agree(issue: "RenderedIssue", readers: int) -> bool:
     typer.echo(f"Issue {issue.number} of {issue.slot}: {issue.subject}", err=True)
-    return typer.confirm(f"Send it to {readers:,} {'reader' if readers == 1 else 'readers'}?", err=True)
+    try:
+        return typer.confirm(f"Send it to {readers:,} {'reader' if readers == 1 else 'readers'}?", err=True)
+    except typer.Abort:
+        return False
 
 
 def _echo_lines(lines: Any) -> None:

@@ -36,12 +36,22 @@ class Section(BaseModel):
 
 def _web_address(value: str) -> str:
     parts = urlsplit(value)
+    _ = parts.port
+    if parts.username or parts.password:
+        raise ValueError("must not carry a user name or password")
     local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
     if not parts.hostname or parts.scheme not in ("https", "http"):
         raise ValueError("is not an address such as https://news.example.org")
     if parts.scheme == "http" and not local:
         raise ValueError("must begin with https:// (http is for localhost only)")
     return value.rstrip("/")
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError("must be a host of its own, such as https://news.example.org, without anything behind it")
+    return value
 
 
 def _mail_address(value: str) -> str:
@@ -95,7 +105,7 @@ class Newsletter(Section):
     sender: Annotated[MailAddress, Field(alias="from")]
     reply_to: MailAddress | None = None
     postal_address: OneLine
-    base_url: WebAddress
+    base_url: Annotated[WebAddress, AfterValidator(_origin)]
     signup_url: WebAddress | None = None
     glossary_url: WebAddress | None = None
     language: Annotated[str, Field(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")] = "en"

@@ -37,8 +37,7 @@ def run_demo(folder: Path, say: Callable[[str], object]) -> tuple[Newsroom, Slot
     visits = collect(newsroom, lambda visit: say(show.visit_line(visit)))
     say(f"  {show.visits_summary(visits)}")
     say("\nSubscribers: a CSV onto the roll")
-    with newsroom.database.write() as session:
-        imported = exchange.import_csv(session, SAMPLE / "subscribers.csv", newsroom.now())
+    imported = exchange.import_csv(newsroom.database, SAMPLE / "subscribers.csv", newsroom.now())
     for line, reason in imported.refused:
         say(f"  line {line} refused: {reason}")
     say(f"  {imported.added} added, {imported.known} known already, {len(imported.refused)} refused")
@@ -64,6 +63,8 @@ def set_up(folder: Path) -> tuple[Newsroom, Slot]:
         UsageError: the folder holds something else than a demo.
     """
     if folder.exists():
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is a file: name another --folder")
         if any(folder.iterdir()) and not (folder / MARKER).exists():
             raise UsageError(f"{folder} holds something else than a demo: name another --folder")
         shutil.rmtree(folder)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import UniqueConstraint
-from sqlmodel import Field, Session, SQLModel, and_, col, func, or_, select
+from sqlmodel import Field, Session, SQLModel, and_, col, or_, select
 
 from pipeline.database import Utc
 from pipeline.issue import Slot, Story
@@ -17,12 +17,13 @@ LATE = timedelta(days=1)
 
 
 class StoryRow(SQLModel, table=True):
-    """A story as one source told it. `page` is the canonical URL."""
+    """A story as one source told it. `page` is the canonical URL; `address` is the source's, whatever its name."""
 
     __tablename__ = "stories"
-    __table_args__ = (UniqueConstraint("source", "page"),)
+    __table_args__ = (UniqueConstraint("address", "page"),)
 
     id: int | None = Field(default=None, primary_key=True)
+    address: str
     source: str
     page: str
     url: str
@@ -54,25 +55,20 @@ class Taken:
     known: int
 
 
-def take_in(session: Session, stories: Iterable[Story], now: datetime) -> Taken:
-    """Store what a source told. A story told again is brought up to date, its dates stay."""
+def take_in(session: Session, address: str, stories: Iterable[Story], now: datetime) -> Taken:
+    """Store what the source at an address told. A story told again is brought up to date, its dates stay."""
     by_page = {canonical_url(story.url): story for story in stories}
-    source = next(iter(by_page.values())).source if by_page else ""
-    query = select(StoryRow).where(StoryRow.source == source, col(StoryRow.page).in_(by_page))
+    query = select(StoryRow).where(StoryRow.address == address, col(StoryRow.page).in_(by_page))
     known = {row.page: row for row in session.exec(query)}
     for page, story in by_page.items():
         row = known.get(page)
         if row is None:
+            # A date in the future would keep a story out of every week, so it counts as told now.
             row = StoryRow(
-                source=story.source,
-                page=page,
-                url=story.url,
-                title=story.title,
-                # A date in the future would keep a story out of every week, so it counts as told now.
-                published=min(story.published, now),
-                collected=now,
-            )
-        row.url, row.title, row.summary = story.url, story.title, story.summary
+                address=address, page=page, source=story.source, url=story.url, title=story.title,
+                published=min(story.published, now), collected=now,
+            )  # fmt: skip
+        row.source, row.url, row.title, row.summary = story.source, story.url, story.title, story.summary
         row.why, row.minutes = story.why, story.minutes
         session.add(row)
     return Taken(new=len(by_page) - len(known), known=len(known))
@@ -92,11 +88,6 @@ def window(session: Session, slot: Slot) -> list[Story]:
     return [
         Story(row.url, row.title, row.source, row.published, row.summary, row.why, row.minutes) for row in session.exec(query)
     ]
-
-
-def count(session: Session) -> int:
-    """How many tellings were ever collected."""
-    return session.exec(select(func.count(col(StoryRow.id)))).one()
 
 
 def visit(session: Session, address: str) -> SourceRow | None:

@@ -68,12 +68,13 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A story of a selection with its score, the reasons, and who else told it."""
+    """A story of a selection with its score, the reasons, who else told it, and what past story it sounds like."""
 
     story: Story
     score: float
     reasons: tuple[Reason, ...]
     also: tuple[Story, ...] = ()
+    echo: Story | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import ClassVar
 
@@ -45,7 +45,7 @@ EVIDENCE = 2
 COMMON = 100
 COMMON_SHARE = 0.05
 FULL_TEXT = 24
-# One source seldom tells a story twice: only nearly the same text is the same story.
+# Of all the words of two texts so many are in both: then they are one text. One source seldom tells a story twice.
 SAME_TEXT = 0.7
 # Under its own address a told story never returns; in other words it may after so long, since nobody remembers.
 MEMORY = timedelta(weeks=13)
@@ -63,7 +63,7 @@ class Weights:
         version: a title names something with its version.
         money: a title names a sum.
         aside: most titles read like advice, opinion or a round-up.
-        alike: how alike two tellings must be on average to be one story, from 0 to 1.
+        alike: how alike two tellings must be on average to be one story, or to echo a past one, from 0 to 1.
         least: stories with fewer points are not chosen.
         per_source: how many stories may link to one source, if there are others.
         runners_up: how many are shown.
@@ -94,6 +94,8 @@ def pick(
 ) -> Selection:
     """The best `wanted` stories of those told, none that a past issue already told, with runners-up.
 
+    What only sounds like a past story may be what came of it: it is not chosen, and shown among the runners-up.
+
     Args:
         stories: all that was told in the slot's week, in any order.
         past: every telling of the stories of past issues.
@@ -102,16 +104,12 @@ def pick(
         trust: how much a source's telling counts, by its name; 1 for those not in it.
     """
     told = sorted(stories, key=lambda story: (story.published, story.source, story.url))
-    old = {canonical_url(story.url) for story in past}
-    earliest = told[0].published - MEMORY if told else None
-    recent = [story for story in past if earliest and story.published >= earliest]
-    groups = [
-        group
-        for group in group_stories([*recent, *told], weights.alike)
-        if not any(canonical_url(story.url) in old for story in group)
-    ]
-    ranked = sorted((score(group, weights, trust or {}) for group in groups), key=_rank)
-    chosen, rest = _spread([each for each in ranked if each.score > weights.least], wanted, weights.per_source)
+    echoes = _echoes(told, past)
+    groups = [group for group in group_stories(told, weights.alike) if not any(echoes[story].same for story in group)]
+    ranked = sorted((score(group, weights, trust or {}, _loudest(group, echoes, weights.alike)) for group in groups), key=_rank)
+    fresh = [each for each in ranked if each.score > weights.least and not each.echo]
+    chosen, rest = _spread(fresh, wanted, weights.per_source)
+    rest = sorted([*rest, *(each for each in ranked if each not in fresh)], key=_rank)
     return Selection(
         stories=tuple(chosen),
         runners_up=tuple(rest[: weights.runners_up]),
@@ -121,14 +119,50 @@ def pick(
     )
 
 
-def score(group: Sequence[Story], weights: Weights, trust: Mapping[str, float]) -> Chosen:
-    """One story out of all its tellings: the best is linked, the points are the sum of the reasons."""
-    reasons = tuple(_reasons(group, weights, trust))
+def score(group: Sequence[Story], weights: Weights, trust: Mapping[str, float], echo: Story | None = None) -> Chosen:
+    """One story out of all its tellings: the best is linked, the points are the sum of the reasons.
+
+    Args:
+        group: the tellings.
+        weights: points for each reason.
+        trust: how much a source's telling counts, by its name.
+        echo: a story of a past issue that sounds like this one.
+    """
+    reasons = tuple(_reasons(group, weights, trust, echo))
     best, *others = sorted(group, key=lambda story: _telling(story, trust))
-    return Chosen(best, round(sum(reason.points for reason in reasons), 2), reasons, tuple(others))
+    points = round(sum(reason.points for reason in reasons), 2)
+    return Chosen(best, points, reasons, tuple(others), echo=echo)
 
 
-def _reasons(group: Sequence[Story], weights: Weights, trust: Mapping[str, float]) -> Iterator[Reason]:
+def _loudest(group: Sequence[Story], echoes: Mapping[Story, "_Echo"], alike: float) -> Story | None:
+    echo = max((echoes[story] for story in group), key=lambda each: each.similarity)
+    return echo.of if echo.similarity >= alike else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Echo:
+    """What a past issue told that is most like a story, and whether it is the very same."""
+
+    of: Story | None = None
+    similarity: float = 0.0
+    same: bool = False
+
+
+def _echoes(told: Sequence[Story], past: Sequence[Story]) -> dict[Story, _Echo]:
+    """The echo of each story: the same page, or nearly the same text, was told; less alike may be what came of it."""
+    pages = {canonical_url(story.url) for story in past}
+    recent = [story for story in past if told and story.published >= told[0].published - MEMORY]
+    echoes = {story: _Echo(same=canonical_url(story.url) in pages) for story in told}
+    for (a, b), likeness in _likeness([*recent, *told]).items():
+        if a < len(recent) <= b:
+            story, before = told[b - len(recent)], echoes[told[b - len(recent)]]
+            same = before.same or likeness.same_text
+            louder = likeness.similarity > before.similarity
+            echoes[story] = _Echo(recent[a], likeness.similarity, same) if louder else replace(before, same=same)
+    return echoes
+
+
+def _reasons(group: Sequence[Story], weights: Weights, trust: Mapping[str, float], echo: Story | None) -> Iterator[Reason]:
     titles = [story.title for story in group]
     sources = sorted({story.source for story in group})
     weight = sum(trust.get(source, 1.0) for source in sources)
@@ -146,6 +180,8 @@ def _reasons(group: Sequence[Story], weights: Weights, trust: Mapping[str, float
     asides = [title for title in titles if _ASIDES.search(title)]
     if len(asides) * 2 > len(titles):
         yield Reason(weights.aside, "reads like advice, opinion or a round-up rather than news")
+    if echo:
+        yield Reason(0.0, f"not chosen by itself, since a past issue told something like it: “{echo.title}”")
 
 
 def _rank(chosen: Chosen) -> tuple[float, float, str]:
@@ -223,7 +259,24 @@ def _links(stories: Sequence[Story], clusters: Sequence[Sequence[int]]) -> dict[
 
 
 def _similarities(stories: Sequence[Story]) -> dict[tuple[int, int], float]:
-    """How alike each two stories that share a word are, from 0 to 1.
+    """How alike each two tellings are, from 0 to 1; two by one source only if they are nearly the same text."""
+    return {
+        (a, b): likeness.similarity
+        for (a, b), likeness in _likeness(stories).items()
+        if likeness.same_text or stories[a].source != stories[b].source
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Likeness:
+    """How alike two stories are, from 0 to 1, and whether they are nearly word for word the same."""
+
+    similarity: float
+    same_text: bool
+
+
+def _likeness(stories: Sequence[Story]) -> dict[tuple[int, int], _Likeness]:
+    """The likeness of each two stories that share words: their cosine, damped by how little text there is.
 
     Two bare titles that share a company's name look alike by their cosine, so the less text there is, the
     less it counts: down to half for titles alone.
@@ -232,10 +285,14 @@ def _similarities(stories: Sequence[Story]) -> dict[tuple[int, int], float]:
     vectors = [_vector(story, names) for story in stories]
     fullness = [min(1.0, max(0.0, (len(vector) - BARE_TITLE) / (FULL_TEXT - BARE_TITLE))) for vector in vectors]
     return {
-        (a, b): cosine / (2 - (fullness[a] + fullness[b]) / 2)
+        (a, b): _Likeness(cosine / (2 - (fullness[a] + fullness[b]) / 2), _same_text(vectors[a], vectors[b]))
         for (a, b), cosine in _cosines(vectors).items()
-        if cosine >= SAME_TEXT or stories[a].source != stories[b].source
     }
+
+
+def _same_text(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    shared = len(one.keys() & other.keys())
+    return shared >= SAME_TEXT * (len(one) + len(other) - shared)
 
 
 def _names(stories: Sequence[Story]) -> set[str]:

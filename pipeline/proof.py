@@ -1,5 +1,6 @@
 """Findings on a rendered issue: what an editor should see before it leaves. Pure."""
 
+import copy
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -58,7 +59,8 @@ def _enough(issue: Issue, wanted: int, fewest: int) -> Iterator[Finding]:
 
 def _promises(issue: Issue, rendered: RenderedIssue, document: HtmlElement) -> Iterator[Finding]:
     own = rendered.stand_ins["unsubscribe_url"]
-    linked = own in (anchor.get("href") for anchor in document.iter("a"))
+    shown = _shown(document)
+    linked = any(anchor.get("href") == own and "".join(map(str, anchor.itertext())).strip() for anchor in shown.iter("a"))
     for part, there in (("HTML", linked), ("text", own in rendered.text)):
         if not there:
             yield Finding(
@@ -69,7 +71,7 @@ def _promises(issue: Issue, rendered: RenderedIssue, document: HtmlElement) -> I
             )
     address = _squeezed(issue.masthead.postal_address)
     # The string value of a document leaves comments out, where nobody reads an address.
-    for part, text in (("HTML", str(document.xpath("string(//body)"))), ("text", rendered.text)):
+    for part, text in (("HTML", str(shown.xpath("string(//body)"))), ("text", rendered.text)):
         if not address or address not in _squeezed(text):
             yield Finding(
                 Level.ERROR,
@@ -77,6 +79,16 @@ def _promises(issue: Issue, rendered: RenderedIssue, document: HtmlElement) -> I
                 f"the {part} part has no postal address",
                 "print {{ masthead.postal_address }} in the template",
             )
+
+
+def _shown(document: HtmlElement) -> HtmlElement:
+    """The document without what is hidden from every reader by its own style."""
+    shown = copy.deepcopy(document)
+    for element in list(shown.iter()):
+        style = str(element.get("style") or "").replace(" ", "").lower() if isinstance(element.tag, str) else ""
+        if "display:none" in style or "visibility:hidden" in style:
+            element.drop_tree()
+    return shown
 
 
 def _weight(rendered: RenderedIssue, document: HtmlElement) -> Iterator[Finding]:

@@ -166,6 +166,33 @@ def publish(
     return _report(newsroom, issue)
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What `publish` would do now, and nothing done: a draft, or the report of what is frozen already."""
+
+    slot: Slot
+    timing: Timing
+    readers: int
+    draft: Draft | None
+    report: Report | None
+
+
+def rehearse(newsroom: Newsroom, slot: Slot) -> Rehearsal:
+    """Look at everything that `publish` would look at, and write nothing.
+
+    Raises:
+        ContentError: a term or a template is broken.
+    """
+    issue = _frozen(newsroom, slot)
+    return Rehearsal(
+        slot,
+        newsroom.schedule.timing(slot, newsroom.now()),
+        count_readers(newsroom),
+        None if issue else draft(newsroom, slot),
+        _report(newsroom, issue) if issue else None,
+    )
+
+
 def publish_due(newsroom: Newsroom) -> Report | None:
     """What the clock rings for: publish the slot that is due, unless that is done or waits for a person.
 

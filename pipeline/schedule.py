@@ -12,6 +12,7 @@ from pipeline.issue import Slot
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 WEEK = timedelta(days=7)
+YEARS = range(1970, 3000)
 
 
 class Timing(StrEnum):
@@ -38,6 +39,8 @@ class Schedule:
         Raises:
             UsageError: that day has no slot.
         """
+        if day.year not in YEARS:
+            raise UsageError(f"{day} lies outside the years that Friday knows")
         if day.weekday() != self.weekday:
             before = day - timedelta(days=(day.weekday() - self.weekday) % 7)
             raise UsageError(f"{day} is a {day:%A} and slots are {before:%A}s: the nearest are {before} and {before + WEEK}")

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pipeline.books import IssueState
 from pipeline.collect import Visit
 from pipeline.issue import Chosen, Draft, Finding, Reason
 from pipeline.ledger import Report
+from pipeline.publish import Rehearsal
+from pipeline.schedule import Timing
 
 
 def visit_line(visit: Visit) -> str:
@@ -49,6 +52,22 @@ def draft_lines(draft: Draft) -> Iterator[str]:
         yield from _reasons(selection.term.score, selection.term.reasons)
     yield ""
     yield from findings_lines(draft.findings)
+
+
+def rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
+    """What `publish` would do now."""
+    if rehearsal.draft:
+        yield from draft_lines(rehearsal.draft)
+    if rehearsal.report:
+        yield from report_lines(rehearsal.report)
+    yield ""
+    if rehearsal.report and rehearsal.report.state != IssueState.APPROVED:
+        yield "Its audience is enrolled; publishing goes on with that. Nothing was written."
+        return
+    when = {Timing.EARLY: "It has not opened yet (--anyway).", Timing.LATE: "Its grace is over (--anyway)."}
+    blocked = " Its errors would stop it." if rehearsal.draft and rehearsal.draft.errors else ""
+    readers = "1 reader" if rehearsal.readers == 1 else f"{rehearsal.readers:,} readers"
+    yield f"It would go to {readers}. {when.get(rehearsal.timing, 'It is due.')}{blocked} Nothing was written."
 
 
 def findings_lines(findings: Iterable[Finding]) -> Iterator[str]:

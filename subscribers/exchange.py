@@ -1,13 +1,13 @@
 """CSV into the roll: every line is taken, known already, or refused with its number and reason."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
-from sqlmodel import Session
-
+from pipeline.database import Database
 from pipeline.errors import UsageError
 from subscribers import roll
 from subscribers.models import Subscriber
@@ -28,17 +28,29 @@ class Imported:
     refused: list[tuple[int, str]] = field(default_factory=list)
 
 
-def import_csv(session: Session, path: Path, now: datetime) -> Imported:
-    """Add every address of a CSV file as active, all in the session's one transaction.
+def import_csv(database: Database, path: Path, now: datetime) -> Imported:
+    """Add every address of a CSV file as active.
 
-    Nobody who is on the roll already is changed, so an import never brings back who has left.
+    Nobody who is on the roll already is changed, so an import never brings back who has left. Each thousand
+    is committed by itself, since reading is slow and a send must not wait for it; after an interruption the
+    same import goes on where it stopped.
 
     Raises:
         UsageError: the file cannot be read, or has no column of addresses.
     """
-    known, suppressed = roll.known_keys(session), roll.suppressed_keys(session)
+    with database.read() as session:
+        known, suppressed = roll.known_keys(session), roll.suppressed_keys(session)
     report = Imported()
-    fresh: list[Subscriber] = []
+    rows = _readable(path, known, suppressed, now, report)
+    while fresh := list(islice(rows, _BATCH)):
+        with database.write() as session:
+            report.added += roll.add_new(session, fresh)
+    return report
+
+
+def _readable(
+    path: Path, known: set[str], suppressed: Mapping[str, str], now: datetime, report: Imported
+) -> Iterator[Subscriber]:
     for line, row in _rows(path):
         try:
             address = roll.normalise(row["address"])
@@ -53,17 +65,8 @@ def import_csv(session: Session, path: Path, now: datetime) -> Imported:
             report.known += 1
         else:
             known.add(address.key)
-            fresh.append(
-                Subscriber(
-                    address=address.written, key=address.key, name=roll.clean_name(row["name"]), source="import", joined=now
-                )
-            )
-            report.added += 1
-        if len(fresh) >= _BATCH:
-            session.bulk_save_objects(fresh)
-            fresh.clear()
-    session.bulk_save_objects(fresh)
-    return report
+            name = roll.clean_name(row["name"])
+            yield Subscriber(address=address.written, key=address.key, name=name, source="import", joined=now)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

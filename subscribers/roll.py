@@ -8,12 +8,14 @@ from datetime import datetime
 
 from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import ColumnElement, func
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
 from pipeline.errors import UsageError
 from subscribers.models import State, Subscriber, Suppression, Why
 
 NAME_LIMIT = 200
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,22 @@ def add(session: Session, address: str, now: datetime, name: str = "", source: s
             f"this address is suppressed since {suppression.since:%Y-%m-%d} ({suppression.why}); nothing was added"
         )
     subscriber = Subscriber(address=normal.written, key=normal.key, name=clean_name(name), source=source, joined=now)
-    session.add(subscriber)
-    session.flush()
-    return Added(subscriber, new=True)
+    new = add_new(session, [subscriber]) == 1
+    there = by_key(session, normal.key)
+    return Added(there or subscriber, new=new)
+
+
+def add_new(session: Session, subscribers: Sequence[Subscriber]) -> int:
+    """Put people on the roll whose address is not there; how many there were.
+
+    Somebody else may add the same address at this moment, so the database decides, and says no names.
+    """
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    rows = [each.model_dump(exclude={"id"}) for each in subscribers]
+    added = session.execute(
+        insert(Subscriber).on_conflict_do_nothing(index_elements=["key"]).returning(col(Subscriber.id)), rows
+    )
+    return len(added.all())
 
 
 def by_key(session: Session, key: str) -> Subscriber | None:
@@ -80,6 +95,8 @@ def by_key(session: Session, key: str) -> Subscriber | None:
 
 def by_token(session: Session, token: str) -> Subscriber | None:
     """The subscriber of a token."""
+    if not _TOKEN.fullmatch(token):
+        return None
     return session.exec(select(Subscriber).where(Subscriber.token == token)).first()
 
 
@@ -90,6 +107,8 @@ def unsubscribe(session: Session, key: str, now: datetime) -> bool:
 
 def unsubscribe_by_token(session: Session, token: str, now: datetime) -> bool:
     """The same by the token of an unsubscribe link."""
+    if not _TOKEN.fullmatch(token):
+        return False
     return _leave(session, col(Subscriber.token) == token, now)
 
 

@@ -358,7 +358,7 @@ def test_a_draft_tells_scripts_what_would_go_out_and_leaves_every_file_as_it_is(
 def test_a_dry_run_tells_how_many_would_get_it_and_writes_nothing(scenes: dict[str, Scene]) -> None:
     scene = scenes["dry run"]
     assert scene.run.code == 0
-    assert "Would go to 2 readers. Nothing was written." in scene.run.out
+    assert "It would go to 2 readers. It has not opened yet (--anyway). Nothing was written." in scene.run.out
     assert scene.left_alone
 
 
@@ -374,7 +374,10 @@ def test_collecting_tells_of_each_source_on_stderr_and_sums_up_on_stdout(scenes:
     run = scenes["lost source"].run
     assert run.code == 0
     assert run.out == "0 new stories from 1 of 2 sources; 1 failed and will be tried again\n"
-    assert run.err.splitlines() == ["  Wire: 0 new, 7 known", "  Ledger: failed, cannot be read: No such file or directory"]
+    assert sorted(run.err.splitlines()) == [
+        "  Ledger: failed, cannot be read: No such file or directory",
+        "  Wire: 0 new, 7 known",
+    ]
 
 
 def test_publishing_sends_once_and_the_report_adds_up(office: Office) -> None:
@@ -467,3 +470,42 @@ def test_a_provider_that_refuses_exits_4_and_the_issue_waits_with_nothing_lost(o
     newsroom.database.engine.dispose()
     assert (report.state, report.counts["pending"], report.enrolled) == ("paused", 2, 2)
     assert "Mailgun refuses the account" in report.trouble
+
+
+def test_a_database_that_cannot_be_used_is_the_operators_to_mend(office: Office) -> None:
+    (office.folder / "friday.db").write_text("this is no database", "utf-8")
+    run = office.friday("report")
+    assert run.code == 2
+    assert run.err == "database.url: the database cannot be used: file is not a database\n"
+
+
+def test_a_port_that_is_taken_is_named(office: Office) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        runs = office.at_once(("serve", "--port", port), ("preview", "--port", port, "--no-browser"))
+    for run in runs:
+        assert (run.code, run.out) == (2, "")
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use; name another by --port" in run.err
+
+
+def test_a_terminal_without_the_letters_is_no_reason_to_fail(office: Office) -> None:
+    write_feed(office.folder / "wire.json", Story("https://wire.example/x", "Ünïcode “quotes” 日本", "Wire", datetime.now(UTC)))
+    assert office.friday("collect").code == 0
+    assert office.friday("draft", PYTHONIOENCODING="ascii").code == 0
+
+
+def test_what_is_written_is_for_nobody_elses_eyes(office: Office) -> None:
+    (office.folder / "friday.db").unlink()
+    office.friday("collect")
+    assert office.friday("subscribers", "add", "ada@example.com").code == 0
+    assert office.friday("publish", office.next, "--anyway").code == 0
+    private = [office.folder / "friday.db", *(office.folder / "outbox").rglob("*.eml")]
+    assert len(private) == 2
+    assert {path.stat().st_mode & 0o077 for path in private} == {0}
+
+
+def test_nothing_unknown_is_nothing_to_resolve(office: Office) -> None:
+    assert office.friday("publish", office.next, "--anyway").code == 0
+    assert office.friday("resolve", office.next, "--accepted").code == 2

@@ -3,8 +3,11 @@
 import threading
 from datetime import timedelta
 
+import pytest
+
 from pipeline.books import IssueState
 from pipeline.clock import Bell, ringing
+from pipeline.errors import ContentError, Problem
 from pipeline.publish import approve, publish_due, report
 from pipeline.serve import bells
 from tests.conftest import FRIDAY, World
@@ -56,3 +59,43 @@ def test_an_approved_issue_goes_at_its_slot(local_world: World) -> None:
     local_world.clock.at = FRIDAY
     publish_due(local_world.newsroom)
     assert report(local_world.newsroom, local_world.slot).state == IssueState.SENT
+
+
+def test_a_machine_that_was_off_looks_at_the_week_before_it_publishes(local_world: World) -> None:
+    local_world.tell_a_week()
+    local_world.subscribe("ada")
+    collect, publish = (bell.ring for bell in bells(local_world.newsroom))
+    publish()
+    assert local_world.provider.got == []
+    collect()
+    publish()
+    assert local_world.provider.got == ["ada@example.com"]
+
+
+def test_trouble_that_was_foreseen_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    rung = threading.Semaphore(0)
+
+    def fail() -> None:
+        rung.release()
+        raise ContentError([Problem("stories", "too few")])
+
+    with ringing([Bell("publish", timedelta(seconds=1), fail)], threading.Event()):
+        assert rung.acquire(timeout=5)
+        assert rung.acquire(timeout=5)
+    assert [record.getMessage() for record in caplog.records] == ["publish: stories: too few"]
+    assert caplog.records[0].exc_info is None
+
+
+def test_leaving_the_clock_tells_what_rings_to_stop() -> None:
+    stopping = threading.Event()
+    stopped = threading.Event()
+    started = threading.Event()
+
+    def ring() -> None:
+        started.set()
+        if stopping.wait(5):
+            stopped.set()
+
+    with ringing([Bell("long", timedelta(hours=1), ring)], stopping):
+        assert started.wait(5)
+    assert stopped.is_set()

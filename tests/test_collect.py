@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from sqlmodel import select
+from sqlmodel import func, select
 
 from pipeline import inbox
 from pipeline.collect import Visit, collect
@@ -35,10 +35,11 @@ class FakeSource:
     weight: float = 1.0
     meanwhile: Callable[[], object] = lambda: None
     got: list[Validators] = field(default_factory=list)
+    at: str = ""
 
     @property
     def address(self) -> str:
-        return f"https://{self.name.lower()}.example/feed"
+        return self.at or f"https://{self.name.lower()}.example/feed"
 
     def collect(self, validators: Validators, _now: datetime) -> Told:
         self.got.append(validators)
@@ -70,7 +71,7 @@ def week(world: World, slot: Slot) -> list[str]:
 
 def take_in(world: World, now: datetime, *stories: Story) -> inbox.Taken:
     with world.database.write() as session:
-        return inbox.take_in(session, stories, now)
+        return inbox.take_in(session, stories[0].source, stories, now)
 
 
 def test_a_story_is_new_once_and_known_ever_after(world: World) -> None:
@@ -79,7 +80,7 @@ def test_a_story_is_new_once_and_known_ever_after(world: World) -> None:
     write_feed(world.folder / "wire.json", story(1), story(2), story(3))
     assert collect(world.newsroom) == [Visit("Wire", new=1, known=2), Visit("Ledger")]
     with world.database.read() as session:
-        assert inbox.count(session) == 3
+        assert session.exec(select(func.count()).select_from(inbox.StoryRow)).one() == 3
 
 
 def test_another_spelling_of_an_address_is_the_same_story(local_world: World) -> None:
@@ -165,16 +166,31 @@ def test_stories_that_no_database_can_hold_do_not_stop_the_other_sources(world: 
     assert visits[-1] == Visit("good", new=1)
 
 
-def test_each_visit_is_told_as_it_is_stored_and_in_the_order_of_the_config(local_world: World) -> None:
-    sources = [FakeSource(name, (story(source=name),)) for name in ("C", "A", "B")]
+def test_each_visit_is_stored_as_soon_as_it_ends_whoever_is_slow(local_world: World) -> None:
+    others_are_stored = threading.Event()
+    slow = FakeSource("Slow", (story(source="Slow"),), meanwhile=lambda: others_are_stored.wait(5))
+    quick = [FakeSource(name, (story(source=name),)) for name in ("A", "B")]
     seen: list[tuple[str, int]] = []
 
     def note(visit: Visit) -> None:
         with local_world.database.read() as session:
-            seen.append((visit.source, inbox.count(session)))
+            stored = session.exec(select(func.count()).select_from(StoryRow)).one()
+        seen.append((visit.source, stored))
+        if stored == 2:
+            others_are_stored.set()
 
-    collect(of(local_world, *sources), note)
-    assert seen == [("C", 1), ("A", 2), ("B", 3)]
+    visits = collect(of(local_world, slow, *quick), note)
+    assert [stored for _, stored in seen] == [1, 2, 3]
+    assert seen[-1][0] == "Slow"
+    assert [visit.source for visit in visits] == ["Slow", "A", "B"]
+
+
+def test_a_source_under_a_new_name_tells_no_story_twice(local_world: World) -> None:
+    told = (story(1), story(2))
+    collect(of(local_world, FakeSource("Old name", tuple(replace(each, source="Old name") for each in told), at="a")))
+    collect(of(local_world, FakeSource("New name", tuple(replace(each, source="New name") for each in told), at="a")))
+    with local_world.database.read() as session:
+        assert [row.source for row in session.exec(select(StoryRow))] == ["New name"] * 2
 
 
 def test_sources_are_asked_at_the_same_time(local_world: World) -> None:

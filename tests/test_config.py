@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from pipeline import config as config_file
 from pipeline.config import Secrets
 from pipeline.errors import ConfigError, Problem
+from pipeline.issue import Story
 from pipeline.newsroom import Newsroom, open_newsroom
 from pipeline.providers.outbox import Outbox
-from tests.conftest import CONFIG, ROOT
+from pipeline.sources import Validators
+from tests.conftest import CONFIG, FRIDAY, ROOT, write_feed
 
 KEY = "FRIDAY_PROVIDER_KEY"
 SECRET = "key-hunter2-not-to-be-seen"  # noqa: S105 - the canary
@@ -103,6 +105,10 @@ def test_the_message_has_a_line_for_each_mistake(tmp_path: Path) -> None:
         (("[newsletter]", '[newsletter]\nreply_to = "nobody"'), "newsletter.reply_to"),
         (('base_url = "https://news.example.com"', 'base_url = "news.example.com"'), "newsletter.base_url"),
         (('base_url = "https://news.example.com"', 'base_url = "https://[bad"'), "newsletter.base_url"),
+        (('base_url = "https://news.example.com"', 'base_url = "https://news.example.com/letter"'), "newsletter.base_url"),
+        (('base_url = "https://news.example.com"', 'base_url = "https://news.example.com?a=1"'), "newsletter.base_url"),
+        (('base_url = "https://news.example.com"', 'base_url = "https://me:secret@news.example.com"'), "newsletter.base_url"),
+        (('base_url = "https://news.example.com"', 'base_url = "https://news.example.com:port"'), "newsletter.base_url"),
         (('timezone = "Europe/Berlin"', "timezone = 1"), "schedule.timezone"),
         (('timezone = "Europe/Berlin"', ""), "schedule.timezone"),
         (("[schedule]", "[schedule]\nskip = ['soon']"), "schedule.skip[0]"),
@@ -301,7 +307,9 @@ def test_relative_paths_are_relative_to_the_file_and_not_to_where_one_stands(
     assert newsroom.database.url == f"sqlite:///{here}/friday.db"
     assert newsroom.config.terms == here / "words"
     assert newsroom.templates == here / "looks/issue/weekly"
-    assert [source.address for source in newsroom.sources] == [f"{here}/wire.json", f"{here}/ledger.json"]
+    write_feed(here / "wire.json", Story("https://wire.example/a", "A", "Wire", FRIDAY))
+    wire, _ = newsroom.sources
+    assert [story.title for story in wire.collect(Validators(), FRIDAY).stories] == ["A"]
     assert isinstance(newsroom.provider, Outbox)
     assert newsroom.provider.path == here / "out"
     relative = open_newsroom(Path("../here/config.toml"), {})

@@ -321,3 +321,17 @@ def test_the_order_makes_no_difference_even_where_everything_ties(case: tuple[li
 def test_weights_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         Weights(**wrong)
+
+
+def test_what_came_of_a_past_story_is_not_chosen_by_itself_and_shown_with_the_reason() -> None:
+    past = story("Merrowind releases Quillfern 3", summary="Merrowind opened the weights of Quillfern 3 to all.")
+    after = story(
+        "Merrowind withdraws Quillfern 3",
+        "Ledger",
+        summary="The weights of Quillfern 3 leaked keys, and Merrowind took it back.",
+    )
+    selection = pick([after, *OTHERS], [replace(past, published=NOW - timedelta(days=8))], WEIGHTS, 9)
+    assert after.title not in titles(selection.stories)
+    (shown,) = [each for each in selection.runners_up if each.story == after]
+    assert f"a past issue told something like it: “{past.title}”" in texts(shown)[-1]
+    assert shown.score > 0

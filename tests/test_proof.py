@@ -242,3 +242,24 @@ def test_several_links_that_the_text_lacks_are_told_once_each_in_the_order_of_th
 def test_an_error_says_how_to_mend_it_where_there_is_a_way() -> None:
     (finding,) = found(without_unsubscribe_in_text)
     assert finding.cure == "print {{ reader.unsubscribe_url }} in the template"
+
+
+HIDDEN = ["display:none", "DISPLAY : NONE", "visibility: hidden"]
+
+
+@pytest.mark.parametrize("style", HIDDEN)
+def test_what_nobody_can_see_does_not_count_as_printed(style: str) -> None:
+    def hide(made: RenderedIssue) -> RenderedIssue:
+        html = made.html.replace("<body", f'<body style="{style}" data-was', 1)
+        return replace(made, html=html)
+
+    checks = [finding.check for finding in found(hide) if finding.level is Level.ERROR]
+    assert checks == ["unsubscribe", "postal address"]
+
+
+def test_an_unsubscribe_link_without_words_is_none() -> None:
+    def empty(made: RenderedIssue) -> RenderedIssue:
+        token = made.stand_ins["unsubscribe_url"]
+        return replace(made, html=re.sub(rf'(<a [^>]*href="{token}"[^>]*>)[^<]*', r"\1 ", made.html))
+
+    assert [finding.check for finding in found(empty) if finding.level is Level.ERROR] == ["unsubscribe"]

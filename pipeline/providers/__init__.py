@@ -72,6 +72,10 @@ def build_provider(table: object, secrets: Secrets, here: Path) -> tuple[Provide
     problems += [
         Problem(secret, f"is not set, and {name} needs it", f"export it, or name a file in {secret}_FILE") for secret in missing
     ]
+    for secret in module.SECRETS:
+        value = secrets.get(secret) or ""
+        if not (value.isascii() and value.isprintable()):
+            problems.append(Problem(secret, "contains a character that no key has", "copy it anew"))
     if options is None or problems:
         return None, problems
     return module.build(options, secrets, here), []

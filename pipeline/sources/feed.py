@@ -7,6 +7,7 @@ from calendar import timegm
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from pipeline.sources import SourceError, Told, Validators
 from pipeline.text import clean_url, plain, shorten
 
 MOST_ENTRIES = 200
+MOST_TEXT = 200_000
 TITLE = 300
 SUMMARY = 1_200
 WORDS_PER_MINUTE = 230
@@ -41,17 +43,18 @@ class Options(Section):
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A feed at an address or in a file."""
+    """A feed at a web address, or in a file at a path relative to `here`."""
 
     name: str
     address: str
     weight: float
     private: bool
+    here: Path = Path()
 
     def collect(self, validators: Validators, now: datetime) -> Told:
         """Its stories, or the word that nothing changed."""
         if not _is_web(self.address):
-            return self._told(_read(Path(self.address)), "", "", Validators(), now)
+            return self._told(_read(self.here / self.address), "", "", Validators(), now)
         headers = {"If-None-Match": validators.etag, "If-Modified-Since": validators.last_modified}
         try:
             page = fetch(self.address, {key: value for key, value in headers.items() if value}, private=self.private)
@@ -99,10 +102,10 @@ class _Entry:
 
 def build(options: Options, here: Path) -> Feed:
     """The feed of a table; a url that is no web address is a path relative to `here`."""
-    web = _is_web(options.url)
-    address = options.url if web else str(here / options.url.removeprefix("file://"))
-    name = options.name or (urlsplit(address).hostname or address if web else Path(address).stem)
-    return Feed(name, address, options.weight, options.private)
+    address = options.url.removeprefix("file://")
+    name = options.name or (urlsplit(address).hostname if _is_web(address) else None) or Path(address).stem
+    # The address stays as it was written: it names the source's stories, also after the folder has moved.
+    return Feed(name, address, options.weight, options.private, here)
 
 
 def _link(base: str, link: str) -> str:
@@ -142,7 +145,8 @@ def _xml_entries(body: bytes, base: str, content_type: str) -> Iterator[_Entry]:
     headers = {"content-location": base, "content-type": content_type or "application/xml"}
     try:
         # A stream, since feedparser would open bytes that look like the name of a file.
-        parsed = feedparser.parse(io.BytesIO(body), response_headers=headers)
+        # Its sanitizer is slow on purpose-built input, and whatever is markup is taken out here anyway.
+        parsed = feedparser.parse(io.BytesIO(body), response_headers=headers, sanitize_html=False, resolve_relative_uris=False)
     except Exception as error:
         raise SourceError(f"cannot be read as a feed: {type(error).__name__}") from error
     wrong = parsed.get("bozo_exception")
@@ -154,8 +158,8 @@ def _xml_entries(body: bytes, base: str, content_type: str) -> Iterator[_Entry]:
             title=entry.get("title", ""),
             link=entry.get("feedburner_origlink") or entry.get("link") or (identity if _is_web(identity) else ""),
             published=_date(entry),
-            summary=entry.get("summary", ""),
-            content=max((part.get("value", "") for part in entry.get("content", ())), key=len, default=""),
+            summary=entry.get("summary", "")[:MOST_TEXT],
+            content=max((part.get("value", "") for part in entry.get("content", ())), key=len, default="")[:MOST_TEXT],
         )
 
 
@@ -183,14 +187,15 @@ def _json_entries(body: bytes) -> Iterator[_Entry]:
         if not isinstance(item, dict):
             continue
         own = item.get("_friday")
-        content = _text(item, "content_html") or _text(item, "content_text")
+        # All but content_html is plain text, whatever it looks like.
+        content = _text(item, "content_html") or escape(_text(item, "content_text"))
         yield _Entry(
-            title=_text(item, "title"),
+            title=escape(_text(item, "title")),
             link=_text(item, "external_url") or _text(item, "url"),
             published=_iso_date(_text(item, "date_published")) or _iso_date(_text(item, "date_modified")),
-            summary=_text(item, "summary"),
-            content=content,
-            why=_text(own, "why_it_matters") if isinstance(own, dict) else "",
+            summary=escape(_text(item, "summary"))[:MOST_TEXT],
+            content=content[:MOST_TEXT],
+            why=escape(_text(own, "why_it_matters")) if isinstance(own, dict) else "",
         )
 
 

@@ -40,6 +40,7 @@ def upgrade() -> None:
     op.create_table(
         "stories",
         sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("address", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("page", sa.String(), nullable=False),
         sa.Column("url", sa.String(), nullable=False),
@@ -50,7 +51,7 @@ def upgrade() -> None:
         sa.Column("published", sa.DateTime(timezone=True), nullable=False),
         sa.Column("collected", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("source", "page"),
+        sa.UniqueConstraint("address", "page"),
     )
     op.create_index("ix_stories_published", "stories", ["published"], unique=False)
     op.create_table(
