@@ -288,14 +288,14 @@ def parcel_again(session: Session, issue: IssueRow, base_url: str, batch: Batch)
 def settle(session: Session, batch: Batch, parcel: Parcel, receipts: Sequence[Receipt], now: datetime) -> None:
     """Write down the provider's answers; copies that it did not answer for become unknown.
 
-    An answer that comes after somebody else has begun the next attempt still proves what was accepted, and
-    nothing else.
+    An answer that names its copies is believed even when it comes late, after somebody else has given the
+    batch up or begun the next attempt; its silence then says nothing.
     """
     current = _end_attempt(session, batch, now)
     refs = {copy.ref for copy in parcel.copies}
     answered: defaultdict[tuple[bool, str, str], set[str]] = defaultdict(set)
     for receipt in receipts:
-        if receipt.ref in refs and (receipt.accepted or current):
+        if receipt.ref in refs:
             answered[receipt.accepted, receipt.provider_id, receipt.reason].add(receipt.ref)
     for (accepted, provider_id, reason), members in answered.items():
         state = DeliveryState.ACCEPTED if accepted else DeliveryState.REJECTED

@@ -187,6 +187,34 @@ def test_a_failure_that_comes_after_somebody_took_the_batch_over_says_nothing(wo
     assert provider.got == addresses(1, 2)
 
 
+def test_a_late_failure_does_not_undo_the_call_that_another_runner_is_in(world: World) -> None:
+    ready(world, 2)
+    in_first, in_second, has_failed = threading.Event(), threading.Event(), threading.Event()
+
+    def fail_late(_number: int, _parcel: Parcel) -> Exception | None:
+        in_first.set()
+        assert in_second.wait(5)
+        return NotProcessed("was down")
+
+    def accept_then(_parcel: Parcel) -> None:
+        in_second.set()
+        assert has_failed.wait(5)
+
+    slow = Troubled(key_lifetime=KEY, trouble=fail_late)
+    quick = FakeProvider(key_lifetime=KEY, after=accept_then)
+    first = threading.Thread(
+        target=route.publish, args=(replace(world.with_provider(slow), wait=lambda _seconds: has_failed.set()), world.slot)
+    )
+    first.start()
+    assert in_first.wait(5)
+    world.clock.at += timedelta(minutes=6)
+    sent = route.publish(world.with_provider(quick), world.slot)
+    first.join()
+    assert (sent.state, sent.counts["accepted"]) == (IssueState.SENT, 2)
+    assert (slow.got, quick.got) == ([], addresses(1, 2))
+    assert slow.calls == 1
+
+
 def test_a_late_acceptance_is_believed(world: World) -> None:
     ready(world, 2)
 
