@@ -84,9 +84,10 @@ def published(session: Session) -> Sequence[IssueRow]:
     return session.exec(query).all()
 
 
-def next_number(session: Session) -> int:
-    """The number that the next issue gets."""
-    return (session.exec(select(func.max(col(IssueRow.number)))).one() or 0) + 1
+def number_of(session: Session, slot: Slot) -> int:
+    """The number of a slot's issue; the next one where nothing is frozen for it."""
+    issue = find(session, slot.name)
+    return issue.number if issue else (session.exec(select(func.max(col(IssueRow.number)))).one() or 0) + 1
 
 
 def past_stories(session: Session, before: Slot) -> list[Story]:

@@ -107,9 +107,11 @@ def pick(
     echoes = _echoes(told, past)
     groups = [group for group in group_stories(told, weights.alike) if not any(echoes[story].same for story in group)]
     ranked = sorted((score(group, weights, trust or {}, _loudest(group, echoes, weights.alike)) for group in groups), key=_rank)
-    fresh = [each for each in ranked if each.score > weights.least and not each.echo]
+    fresh, stale = list[Chosen](), list[Chosen]()
+    for each in ranked:
+        (fresh if each.score > weights.least and not each.echo else stale).append(each)
     chosen, rest = _spread(fresh, wanted, weights.per_source)
-    rest = sorted([*rest, *(each for each in ranked if each not in fresh)], key=_rank)
+    rest = sorted([*rest, *stale], key=_rank)
     return Selection(
         stories=tuple(chosen),
         runners_up=tuple(rest[: weights.runners_up]),

@@ -49,7 +49,7 @@ def draft(newsroom: Newsroom, slot: Slot) -> Draft:
         stories = inbox.window(session, slot)
         past = ledger.past_stories(session, before=slot)
         featured = ledger.featured_terms(session, before=slot)
-        number = ledger.next_number(session)
+        number = ledger.number_of(session, slot)
     selection = pick(stories, past, newsroom.config.picking, own.stories, newsroom.trust)
     selection = feature(selection, glossary, featured, slot.day)
     issue = compose(number, slot, selection, glossary, newsroom.masthead)
@@ -146,7 +146,7 @@ def publish(
         if not readers:
             raise DecisionNeeded("nobody would get it: there is no active subscriber; see `friday subscribers import`")
         if rendered is None or not agree(rendered, readers):
-            raise DecisionNeeded("not sent")
+            raise DecisionNeeded("not sent; nothing was written")
         issue = _enrol(newsroom, slot, drafted)
     if issue.state == IssueState.PAUSED:
         with newsroom.database.write() as session:

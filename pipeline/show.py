@@ -130,6 +130,9 @@ def _reason_json(reason: Reason) -> dict[str, Any]:
 def report_lines(report: Report) -> Iterator[str]:
     """How an issue stands, with every unknown copy by name."""
     yield f"Issue {report.number} of {report.slot} is {report.state.replace('_', ' ')}: {report.subject}"
+    if report.state == IssueState.APPROVED:
+        yield "Its bytes are frozen; its readers are enrolled when it is published."
+        return
     parts = [f"{number:,} {state}" for state, number in report.counts.items() if number]
     yield f"{report.enrolled:,} enrolled = " + (" + ".join(parts) if parts else "nobody")
     if report.excluded:

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from pipeline.collect import collect
 from pipeline.database import Database
-from pipeline.issue import Parcel, Receipt, RenderedIssue, Slot, Story
+from pipeline.issue import Masthead, Parcel, Receipt, RenderedIssue, Slot, Story
 from pipeline.newsroom import Newsroom, open_newsroom
 from pipeline.providers import Limits
 from subscribers import roll
@@ -54,6 +54,19 @@ kind = "feed"
 name = "Ledger"
 url = "ledger.json"
 """
+
+
+MASTHEAD = Masthead(
+    title="The Test Five",
+    tagline="Five stories, every Friday.",
+    sender_name="The Test Five",
+    sender="friday@news.example.com",
+    reply_to="editors@news.example.com",
+    postal_address="1 Test Street, 10115 Berlin",
+    base_url="https://news.example.com",
+    signup_url="https://news.example.com/",
+    language="en",
+)
 
 
 @dataclass

@@ -7,19 +7,9 @@ import pytest
 
 from pipeline.compose import PREHEADER, SUBJECT, SUMMARY, TITLE, WHY, compose
 from pipeline.issue import Chosen, Featured, Issue, Masthead, RelatedTerm, Selection, Slot, Story, Term
+from tests.conftest import MASTHEAD
 
 SLOT = Slot(date(2026, 11, 27), datetime(2026, 11, 27, 8, tzinfo=UTC))
-MASTHEAD = Masthead(
-    title="The Test Five",
-    tagline="Five stories, every Friday.",
-    sender_name="The Test Five",
-    sender="friday@news.example.com",
-    reply_to="editors@news.example.com",
-    postal_address="1 Test Street, 10115 Berlin",
-    base_url="https://news.example.com",
-    signup_url="https://news.example.com/",
-    language="en",
-)
 TOKEN = Term("token", "Token", "Data", "A piece of a word.", "It is what you pay for.", "Count them.", ("prompt",))
 PROMPT = Term("prompt", "Prompt", "Use", "What you ask.", "It decides.", "Write it down.")
 GLOSSARY = {"token": TOKEN, "prompt": PROMPT}

@@ -8,7 +8,6 @@ import pytest
 
 from pipeline import publish as route
 from pipeline.books import IssueState
-from pipeline.collect import collect
 from pipeline.errors import ContentError, DecisionNeeded, UsageError
 from pipeline.issue import Parcel, Story
 from pipeline.ledger import Decision, Report
@@ -20,6 +19,21 @@ from tests.conftest import FRIDAY, WEEK, FakeProvider, World
 
 class Killed(BaseException):
     """Stands for a process that dies on the spot: nothing in the route may catch it."""
+
+
+def _die(_parcel: Parcel) -> None:
+    raise Killed
+
+
+def crash(world: World, provider: FakeProvider) -> None:
+    """Publish through a provider at which the process dies.
+
+    The runner of its batch is this very process, which lives on, so time must show that nobody works on it.
+    """
+    with pytest.raises(Killed):
+        route.publish(world.with_provider(provider), world.slot)
+    world.clock.at += timedelta(minutes=6)
+    provider.before = provider.after = lambda _parcel: None
 
 
 def test_a_normal_friday_sends_five_stories_and_a_term_to_everybody_once(world: World) -> None:
@@ -165,9 +179,7 @@ def test_saying_no_to_the_number_of_readers_writes_nothing(world: World) -> None
 def test_a_crash_before_the_call_leaves_its_batch_unknown_and_the_rest_is_sent(world: World) -> None:
     world.tell_a_week()
     world.subscribe("ada", "ben", "cleo", "dan", "eve")
-    with pytest.raises(Killed):
-        route.publish(world.with_provider(FakeProvider(before=_die)), world.slot)
-    _the_process_is_gone(world)
+    crash(world, FakeProvider(before=_die))
     sent = route.publish(world.newsroom, world.slot)
     assert world.provider.got == ["cleo@example.com", "dan@example.com", "eve@example.com"]
     assert sent.state == IssueState.NEEDS_DECISION
@@ -179,10 +191,7 @@ def test_a_crash_between_acceptance_and_receipt_sends_nobody_a_second_copy(world
     world.tell_a_week()
     world.subscribe("ada", "ben", "cleo", "dan", "eve")
     provider = FakeProvider(after=_die)
-    with pytest.raises(Killed):
-        route.publish(world.with_provider(provider), world.slot)
-    _the_process_is_gone(world)
-    provider.after = lambda _parcel: None
+    crash(world, provider)
     sent = route.publish(world.with_provider(provider), world.slot)
     assert sorted(provider.got) == sorted(set(provider.got))
     assert len(provider.got) == 5
@@ -193,10 +202,7 @@ def test_with_a_provider_that_honours_keys_a_crash_heals_itself(world: World) ->
     world.tell_a_week()
     world.subscribe("ada", "ben", "cleo")
     provider = FakeProvider(after=_die, key_lifetime=timedelta(hours=24))
-    with pytest.raises(Killed):
-        route.publish(world.with_provider(provider), world.slot)
-    _the_process_is_gone(world)
-    provider.after = lambda _parcel: None
+    crash(world, provider)
     sent = route.publish(world.with_provider(provider), world.slot)
     assert sent.state == IssueState.SENT
     assert provider.got == ["ada@example.com", "ben@example.com", "cleo@example.com"]
@@ -208,11 +214,8 @@ def test_a_key_that_has_expired_is_not_used_again(world: World) -> None:
     world.tell_a_week()
     world.subscribe("ada", "ben", "cleo")
     provider = FakeProvider(after=_die, key_lifetime=timedelta(hours=1))
-    with pytest.raises(Killed):
-        route.publish(world.with_provider(provider), world.slot)
-    _the_process_is_gone(world)
+    crash(world, provider)
     world.clock.at += timedelta(minutes=56)
-    provider.after = lambda _parcel: None
     sent = route.publish(world.with_provider(provider), world.slot)
     assert len(sent.unknown) == 2
     assert len(provider.got) == 3
@@ -222,12 +225,9 @@ def test_a_batch_with_an_erased_member_is_not_sent_again_under_its_key(world: Wo
     world.tell_a_week()
     world.subscribe("ada", "ben", "cleo")
     provider = FakeProvider(after=_die, key_lifetime=timedelta(hours=24))
-    with pytest.raises(Killed):
-        route.publish(world.with_provider(provider), world.slot)
-    _the_process_is_gone(world)
+    crash(world, provider)
     with world.database.write() as session:
         session.delete(roll.by_key(session, "ben@example.com"))
-    provider.after = lambda _parcel: None
     sent = route.publish(world.with_provider(provider), world.slot)
     assert [each.address for each in sent.unknown] == ["ada@example.com", "erased"]
     assert sum(sent.counts.values()) == sent.enrolled == 3
@@ -236,9 +236,7 @@ def test_a_batch_with_an_erased_member_is_not_sent_again_under_its_key(world: Wo
 def test_a_person_resolves_what_is_unknown(world: World) -> None:
     world.tell_a_week()
     world.subscribe("ada", "ben", "cleo")
-    with pytest.raises(Killed):
-        route.publish(world.with_provider(FakeProvider(before=_die)), world.slot)
-    _the_process_is_gone(world)
+    crash(world, FakeProvider(before=_die))
     route.publish(world.newsroom, world.slot)
     assert route.resolve(world.newsroom, world.slot, Decision.ACCEPTED, "Ada@example.com") == 1
     assert route.report(world.newsroom, world.slot).state == IssueState.NEEDS_DECISION
@@ -353,13 +351,3 @@ class _GaveUpError(Exception):
 
 def _give_up(_seconds: float) -> None:
     raise _GaveUpError
-
-
-def _die(_parcel: Parcel) -> None:
-    raise Killed
-
-
-def _the_process_is_gone(world: World) -> None:
-    """The runner of the batches is this very process, which lives; a test lets time show that nobody works on them."""
-    world.clock.at += timedelta(minutes=6)
-    collect(world.newsroom)

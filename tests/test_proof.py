@@ -8,22 +8,11 @@ from functools import cache
 
 import pytest
 
-from pipeline.issue import Finding, Issue, Level, Line, Masthead, RenderedIssue, Slot, TermBox
+from pipeline.issue import Finding, Issue, Level, Line, RenderedIssue, Slot, TermBox
 from pipeline.proof import CLIPPED, HEAVY, STYLE, SUBJECT, proof
 from pipeline.render import render
-from tests.conftest import ROOT
+from tests.conftest import MASTHEAD, ROOT
 
-MASTHEAD = Masthead(
-    title="The Test Five",
-    tagline="Five stories, every Friday.",
-    sender_name="The Test Five",
-    sender="friday@news.example.com",
-    reply_to="editors@news.example.com",
-    postal_address="1 Test Street, 10115 Berlin",
-    base_url="https://news.example.com",
-    signup_url="https://news.example.com/",
-    language="en",
-)
 LINES = tuple(
     Line(title, f"https://wire.example/{number}", "Wire", (), 4, "Cold air halves the bill.", "Bills fall.")
     for number, title in enumerate(("A fab opens in the mountains", "A tutor refuses to answer", "A court rules"))

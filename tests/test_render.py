@@ -12,20 +12,9 @@ import pytest
 from pipeline.errors import ContentError
 from pipeline.issue import Copy, Issue, Line, Masthead, RelatedTerm, RenderedIssue, Slot, TermBox
 from pipeline.render import TEXT_WIDTH, address, headers, listed, paragraphs, public_page, render, wrap
-from tests.conftest import ROOT
+from tests.conftest import MASTHEAD, ROOT
 
 WEEKLY = ROOT / "templates" / "issue" / "weekly"
-MASTHEAD = Masthead(
-    title="The Test Five",
-    tagline="Five stories, every Friday.",
-    sender_name="The Test Five",
-    sender="friday@news.example.com",
-    reply_to="editors@news.example.com",
-    postal_address="1 Test Street, 10115 Berlin",
-    base_url="https://news.example.com",
-    signup_url="https://news.example.com/",
-    language="en",
-)
 LONG_URL = "https://wire.example/" + "a-very-long-address-" * 6 + "?x=1&y=2"
 LINE = Line("A fab opens", "https://wire.example/fab", "Wire", (), 4, "Cold air halves the bill. " * 6, "Bills fall. " * 9)
 BOX = TermBox(
