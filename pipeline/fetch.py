@@ -138,20 +138,10 @@ def _body(answer: requests.Response, guard: "_Guard", most_bytes: int) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        if isinstance(cause, FetchError):
-            return str(cause)
-        seen.append(cause)
-        inner = next((arg for arg in cause.args if isinstance(arg, BaseException)), None)
-        cause = (
-            getattr(cause, "reason", None)
-            if isinstance(getattr(cause, "reason", None), BaseException)
-            else inner or cause.__cause__ or cause.__context__
-        )
-    deepest = seen[-1]
-    return f"{type(deepest).__name__}: {deepest}" if str(deepest) else type(deepest).__name__
+    """The innermost cause, which says more than the layers around it."""
+    causes = (getattr(error, "reason", None), *error.args)
+    inner = next((cause for cause in causes if isinstance(cause, Exception)), None)
+    return _reason(inner) if inner else f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 class _Guard(HTTPAdapter):

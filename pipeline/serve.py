@@ -14,7 +14,7 @@ from pipeline.clock import Bell, ringing
 from pipeline.collect import collect
 from pipeline.newsroom import Newsroom
 from pipeline.publish import publish_due
-from pipeline.web.pages import listen
+from pipeline.web.pages import Server, listen
 from pipeline.web.public import public_app
 
 EVERY = timedelta(seconds=30)
@@ -29,9 +29,12 @@ def serve(newsroom: Newsroom, port: int | None) -> None:
     newsroom = replace(newsroom, wait=newsroom.stopping.wait)
     signal.signal(signal.SIGTERM, _leave)
     with listen(web.host, port or web.port) as listening, ringing(bells(newsroom), newsroom.stopping):
+        slot = newsroom.schedule.current(newsroom.now())
+        opens = slot.at.astimezone(newsroom.schedule.zone)
+        print(f"Public pages on {web.host}:{port or web.port}; the slot {slot.name} opens at {opens:%H:%M %Z}.", flush=True)  # noqa: T201 - a door's own result
         config = uvicorn.Config(public_app(newsroom), log_level="warning", access_log=False)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            Server(config, newsroom.stopping).run(sockets=[listening])
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.schedule import WEEKDAYS
 from tests.conftest import FRIDAY, World, build_world
 from tests.fake_mailgun import Call, FakeMailgun, Reply, fake_mailgun
 
@@ -121,6 +123,39 @@ def test_two_processes_at_once_send_everybody_one_copy(tmp_path: Path, fake: Fak
     assert [process.returncode for process in both] == [0, 0], ends
     assert sorted(fake.readers) == sorted({f"reader{number}@example.com" for number in range(3_000)})
     assert report(tmp_path)["counts"]["accepted"] == 3_000
+
+
+def test_a_server_told_to_stop_lets_the_batch_in_flight_come_home(tmp_path: Path, fake: FakeMailgun) -> None:
+    made = set_up(tmp_path, fake, 1_000)
+    now = datetime.now(UTC)
+    # A zone where it is about noon, so that the slot of a minute ago lies on this very day.
+    offset = 12 - now.hour
+    local = now + timedelta(hours=offset, minutes=-1)
+    day = WEEKDAYS[local.weekday()]
+    schedule = f'timezone = "Etc/GMT{-offset:+d}"\nweekday = "{day}"\nat = {local:%H:%M:00}'
+    config = tmp_path / "config.toml"
+    text = config.read_text("utf-8").replace('timezone = "Europe/Berlin"', schedule)
+    config.write_text(text.replace('name = "mailgun"', 'name = "mailgun"\nbatch_size = 100'), "utf-8")
+    made.clock.at = now
+    made.tell_a_week(before=now - timedelta(minutes=2))
+    server: list[subprocess.Popen[str]] = []
+
+    def stop_at_the_third(number: int, _call: Call) -> Reply:
+        if number == 3:
+            server[0].send_signal(signal.SIGTERM)
+        return Reply()
+
+    fake.reply = stop_at_the_third
+    server.append(start(tmp_path, "serve", "--port", "0"))
+    _, err = server[0].communicate(timeout=60)
+    assert server[0].returncode == 0, err
+    code, out, err = run(tmp_path, "report", f"{local:%Y-%m-%d}", "--json")
+    assert code == 0, err
+    counts = json.loads(out)["counts"]
+    # The signal may reach the clock's thread a call later.
+    assert len(fake.calls) in (3, 4)
+    assert counts["accepted"] == 100 * len(fake.calls)
+    assert (counts["sending"], counts["unknown"], counts["pending"]) == (0, 0, 1_000 - counts["accepted"])
 
 
 def test_one_bad_address_that_refuses_a_call_is_found_and_the_others_get_theirs(tmp_path: Path, fake: FakeMailgun) -> None:

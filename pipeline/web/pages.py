@@ -1,10 +1,13 @@
 """What the pages of preview and public site share: templates, styles, security headers, refused hosts."""
 
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -39,6 +42,19 @@ def make_app(hosts: tuple[str, ...]) -> FastAPI:
 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return app
+
+
+class Server(uvicorn.Server):
+    """A server that says at once that it was told to stop, to those who must let go before it can."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Hear of SIGINT or SIGTERM."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import threading
 import webbrowser
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Literal, cast
 
 import uvicorn
@@ -21,7 +20,7 @@ from pipeline.errors import ContentError, Problem
 from pipeline.issue import Copy, Finding, RenderedIssue, Slot
 from pipeline.newsroom import Newsroom
 from pipeline.render import Message, address
-from pipeline.web.pages import LOOPBACK, issue_page, listen, make_app, page_environment, serve_file
+from pipeline.web.pages import LOOPBACK, Server, issue_page, listen, make_app, page_environment, serve_file
 from subscribers import links
 
 SAMPLE_ADDRESS = "reader@example.com"
@@ -130,16 +129,4 @@ def serve_preview(newsroom: Newsroom, slot: Slot, port: int, *, open_browser: bo
             webbrowser.open(url)
         config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=2)
         with contextlib.suppress(KeyboardInterrupt):
-            _Server(config, stopping).run(sockets=[listening])
-
-
-class _Server(uvicorn.Server):
-    """A server that tells the pages which wait for changes before it waits for them."""
-
-    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
-        super().__init__(config)
-        self._stopping = stopping
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._stopping.set()
-        super().handle_exit(sig, frame)
+            Server(config, stopping).run(sockets=[listening])
