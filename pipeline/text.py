@@ -36,6 +36,10 @@ _UNPRINTABLE = re.compile(
 _NOT_IN_XML = re.compile(r"[\x0b\x0c\x1c-\x1f]")
 _JOINTS = " ,;:-–—(·&"
 _DANGLING = frozenset("a an and as at by for from in into its of on or than that the their to with".split())
+_MONTHS = frozenset(
+    """jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july august september october
+    november december""".split()
+)
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]")
 
 
@@ -129,7 +133,8 @@ def tokens(text: str) -> tuple[str, ...]:
 
 def versions(text: str) -> tuple[str, ...]:
     """The names with a version in a text, as it spells them, such as `Llama 3.1`."""
-    return tuple(match.group() for match in _VERSION.finditer(text) if match.group(1).lower() not in _STOP)
+    named = (match for match in _VERSION.finditer(text) if match.group(1).lower() not in _STOP)
+    return tuple(match.group() for match in named if match.group(1).lower() not in _MONTHS)
 
 
 @cache

@@ -358,6 +358,14 @@ def test_two_hundred_entries_are_read_and_no_more() -> None:
     assert len(told(json_feed(*({"title": str(n), "url": f"https://wire.example/{n}"} for n in many))).stories) == 200
 
 
+def test_of_too_many_entries_the_newest_are_taken_wherever_they_stand() -> None:
+    items = [
+        {"title": str(n), "url": f"https://wire.example/{n}", "date_published": f"{2000 + n:04}-01-01T00:00:00Z"}
+        for n in range(205)
+    ]
+    assert {each.title for each in told(json_feed(*items)).stories} == {str(n) for n in range(5, 205)}
+
+
 @pytest.fixture
 def local(tmp_path: Path) -> Source:
     """A source that is the file `wire.json`, which is not there yet."""

@@ -297,6 +297,7 @@ def test_versions_are_spelled_as_the_text_spells_them() -> None:
         "The 5 stories that matter",
         "In 30 days",
         "Nothing here",
+        "Aug 18 and March 3 are days",
     ],
 )
 def test_years_sums_shares_and_counts_are_no_versions(title: str) -> None:
