@@ -70,7 +70,8 @@ class Feed:
         is_json = body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
         entries = list(_json_entries(body) if is_json else _xml_entries(body, base, content_type))
         # The newest, wherever they stand; an entry without a date counts as told now.
-        entries = sorted(entries, key=lambda entry: entry.published or now, reverse=True)[:MOST_ENTRIES]
+        newest = sorted(range(len(entries)), key=lambda place: entries[place].published or now, reverse=True)
+        entries = [entries[place] for place in sorted(newest[:MOST_ENTRIES])]
         stories = [story for entry in entries if (story := self._story(entry, base, now))]
         return Told(tuple(stories), validators, unusable=len(entries) - len(stories))
 
