@@ -11,7 +11,7 @@ import re
 import textwrap
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from premailer import Premailer
 
+from pipeline import issue as vocabulary
 from pipeline.errors import ContentError, Problem
 from pipeline.issue import Copy, Issue, Line, RenderedIssue
 from pipeline.text import plain
@@ -142,12 +143,22 @@ def template_problem(templates: Path, name: str, error: Exception) -> Problem:
         return Problem(f"{error.filename or templates / name}:{error.lineno}", error.message or "cannot be read")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(templates)]
     if frames:
-        return Problem(f"{frames[-1].filename}:{frames[-1].lineno}", str(error) or type(error).__name__)
+        return Problem(f"{frames[-1].filename}:{frames[-1].lineno}", *_in_an_editors_words(error))
     if isinstance(error, UnicodeDecodeError):
         return Problem(str(templates / name), f"is not UTF-8 at byte {error.start}", "save it as UTF-8")
     if isinstance(error, TemplateError | OSError):
         return Problem(str(templates / name), f"cannot be read: {error}")
     raise error
+
+
+def _in_an_editors_words(error: Exception) -> tuple[str, str]:
+    """What a template tripped over, and what it may have meant."""
+    said = str(error) or type(error).__name__
+    unknown = re.fullmatch(r"'pipeline\.issue\.(\w+) object' has no attribute '(\w+)'", said)
+    if not unknown:
+        return said, ""
+    kind: type = getattr(vocabulary, unknown.group(1))
+    return f"{kind.__name__.lower()} has no {unknown.group(2)!r}", f"it has {', '.join(each.name for each in fields(kind))}"
 
 
 def environment(templates: Path, *, autoescape: bool) -> Environment:

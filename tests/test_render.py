@@ -242,7 +242,7 @@ def test_the_language_sets_the_direction_of_writing(language: str, direction: st
     ("html", "found"),
     [
         ("<p>\n{% if %}\n</p>", "issue.html:2: Expected an expression, got 'end of statement block'"),
-        ("<p>\n\n{{ issue.nonsense }}", "issue.html:3: 'pipeline.issue.Issue object' has no attribute 'nonsense'"),
+        ("<p>\n\n{{ issue.nonsense }}", "issue.html:3: issue has no 'nonsense'"),
         ("<p>\n{{ nonsense }}", "issue.html:2: 'nonsense' is undefined"),
         ("\n\n{{ issue.note | shout }}", "issue.html:3: No filter named 'shout'."),
         ("\n{% include 'no.css' %}", "issue.html:2: 'no.css' not found in search path: '{folder}'"),
