@@ -175,6 +175,8 @@ def publish(
             sent = route.publish(newsroom, chosen, anyway=anyway, agree=ask, progress=progress)
     except KeyboardInterrupt:
         raise DecisionNeeded(f"interrupted; `friday publish {chosen.name}` goes on where it stopped") from None
+    if not progress.done:
+        typer.echo("Nothing was left to send.", err=True)
     _echo_report(sent, as_json=as_json)
 
 
@@ -368,17 +370,18 @@ class _Progress:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._done = 0
+        self.done = 0
         self._live = sys.stderr.isatty()
 
     def __enter__(self) -> Self:
         return self
 
     def __call__(self, copies: int) -> None:
-        self._done += copies
+        self.done += copies
         if self._live:
-            typer.echo(f"\r{self._label}: {self._done:,}", err=True, nl=False)
+            typer.echo(f"\r{self._label}: {self.done:,}", err=True, nl=False)
 
     def __exit__(self, *_: object) -> None:
-        if self._done:
-            typer.echo(f"\r{self._label}: {self._done:,} copies handled", err=True)
+        if self.done:
+            copies = "1 copy" if self.done == 1 else f"{self.done:,} copies"
+            typer.echo(f"\r{self._label}: {copies} handled", err=True)

@@ -269,13 +269,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The left half of the route for one slot: all that can be known before anything is written."""
+    """The left half of the route for one slot: all that can be known before anything is written.
+
+    `state` is that of the slot's issue in the ledger: `open` as long as nothing is frozen.
+    """
 
     slot: Slot
     selection: Selection
     issue: Issue
     rendered: RenderedIssue
     findings: tuple[Finding, ...] = field(default=())
+    state: str = "open"
 
     @property
     def errors(self) -> tuple[Finding, ...]:

@@ -100,21 +100,24 @@ def open_newsroom(path: Path | None, environment: Mapping[str, str] | None = Non
 
 
 def _misplaced(raw: Mapping[str, Any], here: Path) -> list[Problem]:
-    """A template that is named and not there. Values of the wrong kind have been told already."""
+    """Folders and a template that are named and not there. Values of the wrong kind have been told already."""
     brand, folders = raw.get("brand", {}), raw.get("folders", {})
-    name = brand.get("template", Brand().template) if isinstance(brand, Mapping) else None
-    folder = folders.get("templates", Folders().templates) if isinstance(folders, Mapping) else None
-    if not isinstance(name, str) or not re.fullmatch(TEMPLATE, name) or not isinstance(folder, str | Path):
+    if not isinstance(brand, Mapping) or not isinstance(folders, Mapping):
         return []
-    issues = here / folder / "issue"
-    if (issues / name / "issue.html").is_file():
-        return []
-    there = sorted(path.name for path in issues.glob("*") if path.is_dir())
-    return [
-        Problem(
-            "brand.template", f"{name!r} is not a template", f"there is {', '.join(there)}" if there else f"{issues} has none"
-        )
-    ]
+    problems = []
+    for key, default in (("terms", Folders().terms), ("templates", Folders().templates)):
+        folder = folders.get(key, default)
+        if isinstance(folder, str | Path) and not (here / folder).is_dir():
+            problems.append(Problem(f"folders.{key}", f"there is no folder {here / folder}"))
+    name, templates = brand.get("template", Brand().template), folders.get("templates", Folders().templates)
+    if not isinstance(name, str) or not re.fullmatch(TEMPLATE, name) or not isinstance(templates, str | Path):
+        return problems
+    issues = here / templates / "issue"
+    if (here / templates).is_dir() and not (issues / name / "issue.html").is_file():
+        there = ", ".join(sorted(path.name for path in issues.glob("*") if path.is_dir()))
+        cure = f"there is {there}" if there else f"{issues} has none"
+        problems.append(Problem("brand.template", f"{name!r} is not a template", cure))
+    return problems
 
 
 def is_running(runner: str) -> bool:

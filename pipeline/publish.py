@@ -50,11 +50,13 @@ def draft(newsroom: Newsroom, slot: Slot) -> Draft:
         past = ledger.past_stories(session, before=slot)
         featured = ledger.featured_terms(session, before=slot)
         number = ledger.number_of(session, slot)
+        frozen = ledger.find(session, slot.name)
     selection = pick(stories, past, newsroom.config.picking, own.stories, newsroom.trust)
     selection = feature(selection, glossary, featured, slot.day)
     issue = compose(number, slot, selection, glossary, newsroom.masthead)
     rendered = render(issue, newsroom.templates)
-    return Draft(slot, selection, issue, rendered, proof(issue, rendered, own.stories, own.fewest))
+    findings = proof(issue, rendered, own.stories, own.fewest)
+    return Draft(slot, selection, issue, rendered, findings, frozen.state if frozen else "open")
 
 
 def check(newsroom: Newsroom) -> int:

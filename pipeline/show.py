@@ -32,6 +32,9 @@ def visits_summary(visits: Sequence[Visit]) -> str:
 def draft_lines(draft: Draft) -> Iterator[str]:
     """A draft with everything that an editor wants to know about it."""
     issue, selection = draft.issue, draft.selection
+    if draft.state != "open":
+        yield f"{draft.slot.name} is {_words(draft.state)} already, and stays so; this is what a new draft would be."
+        yield ""
     yield f"Issue {issue.number} for {draft.slot.day:%A}, {draft.slot.day.day} {draft.slot.day:%B %Y}"
     yield f"Subject    {issue.subject}"
     yield f"Preheader  {issue.preheader}"
@@ -61,6 +64,9 @@ def rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
     if rehearsal.report:
         yield from report_lines(rehearsal.report)
     yield ""
+    if rehearsal.report and rehearsal.report.state in (IssueState.SENT, IssueState.NEEDS_DECISION):
+        yield "Publishing would send nothing. Nothing was written."
+        return
     if rehearsal.report and rehearsal.report.state != IssueState.APPROVED:
         yield "Its audience is enrolled; publishing goes on with that. Nothing was written."
         return
@@ -68,6 +74,10 @@ def rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
     blocked = " Its errors would stop it." if rehearsal.draft and rehearsal.draft.errors else ""
     readers = "1 reader" if rehearsal.readers == 1 else f"{rehearsal.readers:,} readers"
     yield f"It would go to {readers}. {when.get(rehearsal.timing, 'It is due.')}{blocked} Nothing was written."
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
 
 
 def findings_lines(findings: Iterable[Finding]) -> Iterator[str]:
@@ -88,6 +98,7 @@ def draft_json(draft: Draft) -> dict[str, Any]:
     term = draft.selection.term
     return {
         "slot": draft.slot.name,
+        "state": draft.state,
         "number": draft.issue.number,
         "subject": draft.issue.subject,
         "preheader": draft.issue.preheader,
@@ -129,7 +140,7 @@ def _reason_json(reason: Reason) -> dict[str, Any]:
 
 def report_lines(report: Report) -> Iterator[str]:
     """How an issue stands, with every unknown copy by name."""
-    yield f"Issue {report.number} of {report.slot} is {report.state.replace('_', ' ')}: {report.subject}"
+    yield f"Issue {report.number} of {report.slot} is {_words(report.state)}: {report.subject}"
     if report.state == IssueState.APPROVED:
         yield "Its bytes are frozen; its readers are enrolled when it is published."
         return

@@ -509,3 +509,17 @@ def test_what_is_written_is_for_nobody_elses_eyes(office: Office) -> None:
 def test_nothing_unknown_is_nothing_to_resolve(office: Office) -> None:
     assert office.friday("publish", office.next, "--anyway").code == 0
     assert office.friday("resolve", office.next, "--accepted").code == 2
+
+
+def test_a_slot_that_is_sent_says_so_wherever_it_is_looked_at(office: Office) -> None:
+    assert office.friday("publish", office.next, "--anyway").code == 0
+    draft, as_json, dry, again = office.at_once(
+        ("draft", office.next),
+        ("draft", office.next, "--json"),
+        ("publish", office.next, "--dry-run"),
+        ("publish", office.next),
+    )
+    assert draft.out.startswith(f"{office.next} is sent already, and stays so; this is what a new draft would be.")
+    assert (as_json.json["state"], as_json.json["number"]) == ("sent", 1)
+    assert "Publishing would send nothing." in dry.out
+    assert (again.code, again.err) == (0, "Nothing was left to send.\n")

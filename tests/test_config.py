@@ -15,6 +15,7 @@ from pipeline.config import Secrets
 from pipeline.errors import ConfigError, Problem
 from pipeline.issue import Story
 from pipeline.newsroom import Newsroom, open_newsroom
+from pipeline.providers import names
 from pipeline.providers.outbox import Outbox
 from pipeline.sources import Validators
 from tests.conftest import CONFIG, FRIDAY, ROOT, write_feed
@@ -78,7 +79,7 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
     assert found["brand.accent"].what == "'red' is not a colour such as #a3391a"
     assert found["schedule.timezone"].what == "'Europe/Berlim' is not a time zone; did you mean 'Europe/Berlin'?"
     assert "'friday'" in found["schedule.weekday"].what
-    assert found["provider.name"] == Problem("provider.name", "'pigeons' is not a provider", "there is mailgun, outbox")
+    assert found["provider.name"] == Problem("provider.name", "'pigeons' is not a provider", f"there is {', '.join(names())}")
     assert found["sources[0].kind"] == Problem("sources[0].kind", "'pigeon' is not a kind of source", "there is feed")
     assert found["sources[1].wieght"].cure == "did you mean weight?"
 
@@ -129,9 +130,9 @@ def test_a_wrong_value_is_named_by_its_path_alone(tmp_path: Path, change: tuple[
 
 
 def test_whole_tables_may_be_missing_or_of_the_wrong_type(tmp_path: Path) -> None:
-    assert set(problems(tmp_path, "")) == {"newsletter", "schedule", "brand.template"}
+    assert set(problems(tmp_path, "")) == {"newsletter", "schedule", "folders.terms", "folders.templates"}
     assert set(problems(tmp_path, "newsletter = 3\nprovider = 4\nsources = 5\n")) == {
-        "newsletter", "schedule", "provider", "provider.name", "sources", "brand.template",
+        "newsletter", "schedule", "provider", "provider.name", "sources", "folders.terms", "folders.templates",
     }  # fmt: skip
 
 
@@ -167,8 +168,18 @@ def test_a_template_that_is_not_there_is_named_with_those_that_are(tmp_path: Pat
 
 
 def test_a_folder_without_templates_is_named(tmp_path: Path) -> None:
-    found = problems(tmp_path, changed((f'templates = "{ROOT}/templates"', 'templates = "nowhere"')))
-    assert found["brand.template"].cure == f"{tmp_path}/nowhere/issue has none"
+    (tmp_path / "empty").mkdir()
+    found = problems(tmp_path, changed((f'templates = "{ROOT}/templates"', 'templates = "empty"')))
+    assert found["brand.template"].cure == f"{tmp_path}/empty/issue has none"
+
+
+def test_folders_that_are_not_there_are_each_named(tmp_path: Path) -> None:
+    lost = (f'terms = "{ROOT}/terms"', 'terms = "words"'), (f'templates = "{ROOT}/templates"', 'templates = "looks"')
+    found = problems(tmp_path, changed(*lost))
+    assert {where: problem.what for where, problem in found.items()} == {
+        "folders.terms": f"there is no folder {tmp_path}/words",
+        "folders.templates": f"there is no folder {tmp_path}/looks",
+    }
 
 
 def test_a_missing_template_is_told_beside_the_other_mistakes(tmp_path: Path) -> None:
@@ -301,6 +312,7 @@ def test_relative_paths_are_relative_to_the_file_and_not_to_where_one_stands(
     here.mkdir()
     elsewhere.mkdir()
     (here / "looks").symlink_to(ROOT / "templates")
+    (here / "words").symlink_to(ROOT / "terms")
     monkeypatch.chdir(elsewhere)
     folders = (f'terms = "{ROOT}/terms"', 'terms = "words"'), (f'templates = "{ROOT}/templates"', 'templates = "looks"')
     newsroom = opened(here, changed(*folders, ('name = "outbox"', 'name = "outbox"\npath = "out"')))

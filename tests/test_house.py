@@ -1,5 +1,6 @@
 """What holds for the whole house: where time comes from, what templates may reach, what the folders hold."""
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from pipeline import config
 from pipeline.pick import Weights
+from pipeline.providers import names
 from tests.conftest import ROOT
 
 CODE = [path for folder in ("pipeline", "subscribers") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -51,6 +53,10 @@ def test_the_wheel_would_carry_every_package() -> None:
 
 def test_the_readme_names_every_key_of_the_config() -> None:
     readme = Path(ROOT / "README.md").read_text("utf-8")
+    for name in names():
+        module = importlib.import_module(f"pipeline.providers.{name}")
+        for key in (name, *config._known_keys(module.Options, ("",)), *module.SECRETS):
+            assert f"`{key}`" in readme, f"{name}: {key}"
     tables = (config.Newsletter, config.Brand, config.Timetable, config.Storage, config.Web, config.Folders, Weights)
     for table in tables:
         for name in config._known_keys(table, ("",)):
