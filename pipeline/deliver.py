@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from pipeline import ledger
+from pipeline import batches, ledger
+from pipeline.batches import Batch
 from pipeline.books import IssueRow
 from pipeline.database import Database
 from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear
 from pipeline.issue import Parcel, RenderedIssue
-from pipeline.ledger import Batch
 from pipeline.providers import Provider
 
 # Longer than a provider's call may take: a batch of a living runner is left alone until then.
@@ -61,7 +61,7 @@ class Delivery:
         while not self.stopping.is_set():
             self._take_up_what_was_left(rendered)
             with self.database.write() as session:
-                claimed = ledger.claim(
+                claimed = batches.claim(
                     session, self.issue, rendered.base_url, self.provider.limits.copies, self.runner, self.now()
                 )
             if claimed:
@@ -84,14 +84,14 @@ class Delivery:
 
     def _take_up_what_was_left(self, rendered: RenderedIssue) -> None:
         with self.database.read() as session:
-            batches = ledger.in_flight(session, self.issue)
+            left = batches.in_flight(session, self.issue)
         mine = {batch.id for batch, _ in self.suspects}
-        for batch in batches:
+        for batch in left:
             if batch.id in mine or (self.is_running(batch.runner) and self.now() - batch.attempted_at < PATIENCE):
                 continue
             with self.database.write() as session:
-                held = ledger.take_over(session, batch, self.runner, self.now())
-                parcel = ledger.parcel_again(session, self.issue, rendered.base_url, held) if held else None
+                held = batches.take_over(session, batch, self.runner, self.now())
+                parcel = batches.parcel_again(session, self.issue, rendered.base_url, held) if held else None
             if held is None:
                 continue
             if parcel is not None and self._key_lives(held):
@@ -112,7 +112,7 @@ class Delivery:
                 trying = self._went_wrong(trying, len(parcel.copies), error)
             else:
                 with self.database.write() as session:
-                    ledger.settle(session, trying, parcel, receipts, self.now())
+                    batches.settle(session, trying, parcel, receipts, self.now())
                 self.tries = self.unclear = 0
                 self._reject_suspects()
                 self.progress(len(parcel.copies))
@@ -138,7 +138,7 @@ class Delivery:
             self._split(batch, copies, error)
         else:
             with self.database.write() as session:
-                ledger.give_back(session, batch, self.now(), str(error))
+                batches.give_back(session, batch, self.now(), str(error))
             if not isinstance(error, NotProcessed):
                 self._pause(error)
             self._back_off(error)
@@ -152,7 +152,7 @@ class Delivery:
         if self.stopping.is_set():
             return None
         with self.database.write() as session:
-            return ledger.take_over(session, batch, self.runner, self.now())
+            return batches.take_over(session, batch, self.runner, self.now())
 
     def _back_off(self, error: ProviderError) -> None:
         self.tries += 1
@@ -165,27 +165,27 @@ class Delivery:
     def _split(self, batch: Batch, copies: int, error: CallRefused) -> None:
         if copies > 1:
             with self.database.write() as session:
-                ledger.give_back(session, batch, self.now(), str(error), cap=(copies + 1) // 2)
+                batches.give_back(session, batch, self.now(), str(error), cap=(copies + 1) // 2)
             return
         self.suspects.append((batch, error))
         if len(self.suspects) >= MOST_SUSPECTS:
             with self.database.write() as session:
                 for suspect, why in self.suspects:
-                    ledger.give_back(session, suspect, self.now(), str(why), cap=1)
+                    batches.give_back(session, suspect, self.now(), str(why), cap=1)
             self.suspects.clear()
             self._pause(error)
 
     def _reject_suspects(self) -> None:
         with self.database.write() as session:
             for batch, error in self.suspects:
-                ledger.reject(session, batch, self.now(), str(error))
+                batches.reject(session, batch, self.now(), str(error))
         if self.suspects:
             self.progress(len(self.suspects))
         self.suspects.clear()
 
     def _lose_sight(self, batch: Batch, reason: str) -> None:
         with self.database.write() as session:
-            ledger.lose_sight(session, batch, self.now(), reason)
+            batches.lose_sight(session, batch, self.now(), reason)
 
     def _pause(self, error: ProviderError) -> None:
         # Without a key, trying again what is unclear would only make more copies unknown.

@@ -2,7 +2,7 @@
 
     draft(newsroom, slot)            the left half: it reads and thinks, and writes nothing
         inbox.window                 the stories of the seven days that end at the slot
-        pick.pick                    group, score, choose, say why             <- _reasons: the score of a story
+        pick.pick                    group, score, choose, say why             <- pick._reasons: a story's points
         feature.feature              the term that fits and has waited longest
         compose.compose              number, subject, preheader, lines
         render.render                Jinja2 and premailer, once for everybody  <- templates/issue/weekly

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.group import MEMORY, group_stories
 from pipeline.issue import Chosen, Selection, Story
-from pipeline.pick import MEMORY, Weights, group_stories, pick, score
+from pipeline.pick import Weights, pick, score
 
 NOW = datetime(2026, 11, 27, 8, tzinfo=UTC)
 WEIGHTS = Weights()

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline import publish as route
 from pipeline.collect import collect
+from pipeline.group import group_stories
 from pipeline.issue import Story
 from pipeline.newsroom import Newsroom
-from pipeline.pick import group_stories
 from pipeline.sources import Validators
 from pipeline.sources.feed import Feed
 from tests.conftest import World, write_feed
