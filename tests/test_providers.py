@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.config import Secrets
 from pipeline.errors import NotProcessed
 from pipeline.issue import Copy, Parcel, RenderedIssue
 from pipeline.providers import Provider, build_provider, names
-from pipeline.text import wire_address
+from pipeline.providers.outbox import message
+from pipeline.text import one_line, wire_address
 from tests.fake_mailgun import FakeMailgun, fake_mailgun
 
 ISSUE = RenderedIssue(
@@ -216,6 +219,24 @@ def test_an_eml_is_a_mail_that_any_program_reads(tmp_path: Path) -> None:
     assert mail["Message-ID"] == f"<{COPIES[0].ref}@news.example.com>"
     assert str(mail["List-Id"]) == "The Test Five <issues.news.example.com>"
     assert mail.defects == []
+
+
+@settings(deadline=None, database=None, max_examples=150)
+@given(st.text(max_size=160), st.text(max_size=60))
+def test_whatever_a_subject_or_a_name_is_made_of_comes_out_as_it_was(subject: str, name: str) -> None:
+    issue = replace(ISSUE, subject=one_line(subject) or "A", sender_name=one_line(name))
+    raw = message(issue, PARCEL, COPIES[0]).as_bytes()
+    mail = message_from_bytes(raw, policy=default)
+    assert str(mail["Subject"]) == issue.subject
+    assert mail["From"].addresses[0].display_name == issue.sender_name
+    assert mail["To"].addresses[0].addr_spec == COPIES[0].address
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+
+
+def test_a_subject_is_not_given_a_second_space() -> None:
+    subject = "Merrowind Labs releases Quillfern 3 with open weights and a 512k…"
+    raw = message(replace(ISSUE, subject=subject), PARCEL, COPIES[0]).as_bytes()
+    assert str(message_from_bytes(raw, policy=default)["Subject"]) == subject
 
 
 def test_a_full_disk_is_told_as_not_processed(tmp_path: Path) -> None:

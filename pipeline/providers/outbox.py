@@ -3,12 +3,13 @@
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
+from email.policy import EmailPolicy
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -22,6 +23,23 @@ from pipeline.text import wire_address
 
 SECRETS: tuple[str, ...] = ()
 MOST_COPIES = 1_000
+
+
+class _Policy(EmailPolicy):
+    """The library's policy for SMTP, but for subject and sender: it may add a space where encoded words meet."""
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        """Encode a subject or a sender's name that needs it as a whole (RFC 2047)."""
+        if name not in ("Subject", "From") or str(value).isascii() or self.utf8:
+            return super().fold_binary(name, value)
+        text, end = (
+            (str(value), "") if name == "Subject" else (value.addresses[0].display_name, f" <{value.addresses[0].addr_spec}>")
+        )
+        whole = Header(text, "utf-8", header_name=name).encode(linesep=self.linesep)
+        return f"{name}: {whole}{end}{self.linesep}".encode("ascii")
+
+
+_POLICY = _Policy(linesep="\r\n")
 
 
 class Options(ProviderOptions):
@@ -62,7 +80,8 @@ def message(issue: RenderedIssue, parcel: Parcel, copy: Copy) -> EmailMessage:
     filled = address(issue, copy)
     host = urlsplit(issue.base_url).hostname or "localhost"
     # Only a local part beyond ASCII needs UTF-8 in headers (RFC 6532), which few servers take.
-    mail = EmailMessage(policy=SMTP if copy.address.rpartition("@")[0].isascii() else SMTPUTF8)
+    ascii_only = copy.address.rpartition("@")[0].isascii()
+    mail = EmailMessage(policy=_POLICY if ascii_only else _POLICY.clone(utf8=True))
     mail["From"] = _mailbox(issue.sender, issue.sender_name)
     mail["To"] = _mailbox(copy.address)
     mail["Reply-To"] = _mailbox(issue.reply_to)
