@@ -26,13 +26,18 @@ _UNSETTLED = (DeliveryState.SENDING, DeliveryState.UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that is committed as sending. `attempt` counts the calls made under its key."""
+    """A batch that is committed as sending.
+
+    `attempt` counts the calls made under its key. Nobody holds it where `runner` is empty. The one copy of a
+    batch that is `suspect` was refused alone before.
+    """
 
     id: int
     attempt: int
     runner: str
     claimed_at: datetime
     attempted_at: datetime
+    suspect: bool = False
 
 
 def claim(
@@ -40,13 +45,15 @@ def claim(
 ) -> tuple[Batch, Parcel] | None:
     """Take up to `size` pending copies as a batch that is sending; None if there is nothing to take.
 
+    Copies that were refused alone come last, one by one.
+
     Permission is asked again for each reader here: whoever has left or was suppressed since is skipped.
     The caller commits before the first byte leaves.
     """
     sending = select(IssueRow.id).where(IssueRow.id == issue.id, IssueRow.state == IssueState.SENDING)
     if session.exec(sending).first() is None:
         return None
-    while rows := _pending(session, issue, size):
+    while rows := _pending(session, issue, size, suspect=False) or _pending(session, issue, 1, suspect=True):
         allowed = [row for row in rows if not _barred(row)]
         barred: defaultdict[str, list[int]] = defaultdict(list)
         for row in rows:
@@ -61,13 +68,14 @@ def claim(
     return None
 
 
-def _pending(session: Session, issue: IssueRow, size: int) -> Sequence[Any]:
+def _pending(session: Session, issue: IssueRow, size: int, *, suspect: bool) -> Sequence[Any]:
     query = (
-        select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap)
+        select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap, DeliveryRow.suspect)
         .add_columns(col(Subscriber.address), col(Subscriber.token), col(Subscriber.state), col(Suppression.why))
         .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id), isouter=True)
         .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
         .where(col(DeliveryRow.issue_id) == issue.id, col(DeliveryRow.state) == DeliveryState.PENDING)
+        .where(col(DeliveryRow.suspect).is_(suspect))
         .order_by(col(DeliveryRow.id))
         .limit(size)
         .with_for_update(skip_locked=True, of=DeliveryRow)
@@ -96,7 +104,7 @@ def _new_batch(
     moved = move_copies(session, ids, (DeliveryState.PENDING,), DeliveryState.SENDING, now, batch_id=row.id, cap=None)
     if moved != len(taken):
         raise RuntimeError(f"claimed {moved} of {len(taken)} copies: another writer was not kept out")
-    return _batch(row), parcel
+    return replace(_batch(row), suspect=taken[0].suspect), parcel
 
 
 def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
@@ -155,11 +163,18 @@ def settle(session: Session, batch: Batch, parcel: Parcel, receipts: Sequence[Re
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, silent)
 
 
-def give_back(session: Session, batch: Batch, now: datetime, reason: str, cap: int | None = None) -> None:
+def give_back(
+    session: Session, batch: Batch, now: datetime, reason: str, cap: int | None = None, *, suspect: bool = False
+) -> None:
     """Return copies that surely did not leave; `cap` limits the size of the batches they go into next."""
     if _end_attempt(session, batch, now):
-        back: dict[str, object] = {"batch_id": None, "cap": cap}
+        back: dict[str, object] = {"batch_id": None, "cap": cap, "suspect": suspect}
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.PENDING, now, reason, **back)
+
+
+def let_go(session: Session, batch: Batch) -> None:
+    """Leave a batch as sending for whoever comes next, who need not wait until it is old."""
+    session.exec(update(BatchRow).where(*_this_attempt(batch)).values(runner="").execution_options(synchronize_session=False))
 
 
 def reject(session: Session, batch: Batch, now: datetime, reason: str) -> None:

@@ -34,7 +34,7 @@ class DeliveryState(StrEnum):
 
 
 class IssueRow(SQLModel, table=True):
-    """A frozen issue: the bytes, their hash, how far it has come, and whether its trouble may pass by itself."""
+    """A frozen issue: the bytes, their hash, how far it has come, and when to try again by itself."""
 
     __tablename__ = "issues"
     __table_args__ = (one_of("state", IssueState),)
@@ -50,7 +50,7 @@ class IssueRow(SQLModel, table=True):
     enrolled_at: datetime | None = Field(default=None, sa_type=Utc)
     closed_at: datetime | None = Field(default=None, sa_type=Utc)
     trouble: str = ""
-    temporary: bool = False
+    resume_at: datetime | None = Field(default=None, sa_type=Utc)
 
     @property
     def rendered(self) -> RenderedIssue:
@@ -97,7 +97,10 @@ class BatchRow(SQLModel, table=True):
 
 
 class DeliveryRow(SQLModel, table=True):
-    """One copy of one issue for one reader. A batch's order is the order of `id`; `cap` limits the next batch's size."""
+    """One copy of one issue for one reader. A batch's order is the order of `id`.
+
+    `cap` limits the size of the next batch; a `suspect` was refused alone once, and goes last.
+    """
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -113,6 +116,7 @@ class DeliveryRow(SQLModel, table=True):
     state: str
     batch_id: int | None = Field(default=None, sa_column_args=[ForeignKey("batches.id")], index=True)
     cap: int | None = None
+    suspect: bool = False
     provider_id: str = ""
     reason: str = ""
     changed_at: datetime = Field(sa_type=Utc)

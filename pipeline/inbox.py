@@ -90,6 +90,12 @@ def window(session: Session, slot: Slot) -> list[Story]:
     ]
 
 
+def last_success(session: Session) -> datetime | None:
+    """When a source was last read without trouble."""
+    query = select(SourceRow.visited).where(SourceRow.trouble == "").order_by(col(SourceRow.visited).desc()).limit(1)
+    return session.exec(query).first()
+
+
 def visit(session: Session, address: str) -> SourceRow | None:
     """What is known of a source from its last visit."""
     return session.get(SourceRow, address)

@@ -157,6 +157,7 @@ def enrol(session: Session, issue: IssueRow, now: datetime) -> None:
                 "ref": uuid.uuid4().hex,
                 "state": DeliveryState.EXCLUDED if why else DeliveryState.PENDING,
                 "reason": why or "",
+                "suspect": False,
                 "changed_at": now,
             }
             for subscriber, why in rows
@@ -164,16 +165,16 @@ def enrol(session: Session, issue: IssueRow, now: datetime) -> None:
         session.execute(insert(DeliveryRow), deliveries)
 
 
-def pause(session: Session, issue: IssueRow, trouble: str, *, temporary: bool) -> None:
-    """Stop claiming: until the trouble has passed, or until a person has mended it."""
+def pause(session: Session, issue: IssueRow, trouble: str, resume_at: datetime | None) -> None:
+    """Stop claiming: until a time at which the trouble may have passed, or until a person has mended it."""
     _lock(session, issue)
-    paused = {"state": IssueState.PAUSED, "trouble": trouble, "temporary": temporary}
+    paused = {"state": IssueState.PAUSED, "trouble": trouble, "resume_at": resume_at}
     _move_issue(session, issue, (IssueState.SENDING,), **paused)
 
 
 def resume(session: Session, issue: IssueRow) -> None:
     """Go on with a paused issue."""
-    _move_issue(session, issue, (IssueState.PAUSED,), state=IssueState.SENDING, trouble="", temporary=False)
+    _move_issue(session, issue, (IssueState.PAUSED,), state=IssueState.SENDING, trouble="", resume_at=None)
 
 
 def close(session: Session, issue: IssueRow, now: datetime) -> None:
@@ -184,13 +185,11 @@ def close(session: Session, issue: IssueRow, now: datetime) -> None:
         return
     state = IssueState.NEEDS_DECISION if counts[DeliveryState.UNKNOWN] else IssueState.SENT
     before = (IssueState.SENDING, IssueState.PAUSED, IssueState.NEEDS_DECISION)
-    _move_issue(session, issue, before, state=state, closed_at=now, trouble="", temporary=False)
+    _move_issue(session, issue, before, state=state, closed_at=now, trouble="", resume_at=None)
 
 
 def is_on_the_way(session: Session, issue: IssueRow) -> bool:
-    """Whether the issue is being sent and a copy of it is still pending or sending."""
-    if session.exec(select(IssueRow.state).where(IssueRow.id == issue.id)).one() != IssueState.SENDING:
-        return False
+    """Whether a copy of the issue is still pending or sending."""
     counts = tally(session, issue)
     return any(counts[state] for state in _ON_THE_WAY)
 

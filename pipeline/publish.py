@@ -20,6 +20,7 @@ and a nervous operator are all handled by one sentence: call `publish(slot)` aga
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pipeline import inbox, ledger
 from pipeline.books import IssueRow, IssueState
@@ -35,6 +36,9 @@ from pipeline.proof import proof
 from pipeline.render import render
 from pipeline.schedule import Timing
 from subscribers import roll
+
+# Collecting itself may take a while, and rings a little late.
+SLACK = timedelta(hours=1)
 
 
 def draft(newsroom: Newsroom, slot: Slot) -> Draft:
@@ -198,7 +202,8 @@ def rehearse(newsroom: Newsroom, slot: Slot) -> Rehearsal:
 def publish_due(newsroom: Newsroom) -> Report | None:
     """What the clock rings for: publish the slot that is due, unless that is done or waits for a person.
 
-    An issue that was paused for what may pass by itself is tried again.
+    An issue that was paused for what may pass by itself is tried again when it is time. A machine that was off
+    must look at the week before it picks from it.
 
     Raises:
         FridayError: as `publish` does.
@@ -207,8 +212,12 @@ def publish_due(newsroom: Newsroom) -> Report | None:
     if slot is None:
         return None
     issue = _frozen(newsroom, slot)
-    if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING) and not issue.temporary:
-        return None
+    if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING):
+        waits = issue.state != IssueState.PAUSED or issue.resume_at is None or newsroom.now() < issue.resume_at
+        if waits:
+            return None
+    if issue is None:
+        _see_that_the_week_was_looked_at(newsroom)
     return publish(newsroom, slot)
 
 
@@ -277,6 +286,14 @@ def _enrol(newsroom: Newsroom, slot: Slot, drafted: Draft | None) -> IssueRow:
         ledger.enrol(session, issue, newsroom.now())
         session.refresh(issue)
         return issue
+
+
+def _see_that_the_week_was_looked_at(newsroom: Newsroom) -> None:
+    with newsroom.database.read() as session:
+        last = inbox.last_success(session)
+    often = timedelta(hours=newsroom.config.timetable.collect_every_hours)
+    if newsroom.sources and (last is None or newsroom.now() - last > often + SLACK):
+        raise DecisionNeeded("waiting, since no source could be read lately; `friday publish` sends what there is")
 
 
 def _see_that_it_is_due(newsroom: Newsroom, slot: Slot, *, anyway: bool) -> None:

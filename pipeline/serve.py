@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import signal
-import threading
 from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
@@ -45,12 +44,8 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
 
 def bells(newsroom: Newsroom) -> list[Bell]:
     """What the clock of this newsroom rings for."""
-    collected = threading.Event()
 
     def publish() -> None:
-        # A machine that was off must look at the week before it picks from it.
-        if not collected.is_set():
-            return
         sent = publish_due(newsroom)
         if sent:
             log.info("issue %s of %s is %s: %s", sent.number, sent.slot, sent.state, sent.counts)
@@ -59,7 +54,6 @@ def bells(newsroom: Newsroom) -> list[Bell]:
         for visit in collect(newsroom):
             if visit.trouble:
                 log.warning("source %s: %s", visit.source, visit.trouble)
-        collected.set()
 
     every = timedelta(hours=newsroom.config.timetable.collect_every_hours)
     return [Bell("collect", every, collect_all), Bell("publish", EVERY, publish)]

@@ -44,7 +44,9 @@ def import_csv(database: Database, path: Path, now: datetime) -> Imported:
     rows = _readable(path, known, suppressed, now, report)
     while fresh := list(islice(rows, _BATCH)):
         with database.write() as session:
-            report.added += roll.add_new(session, fresh)
+            added = roll.add_new(session, fresh)
+        report.added += added
+        report.known += len(fresh) - added
     return report
 
 

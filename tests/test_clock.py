@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.books import IssueState
 from pipeline.clock import Bell, ringing
-from pipeline.errors import ContentError, Problem
+from pipeline.errors import ContentError, DecisionNeeded, Problem
 from pipeline.publish import approve, publish_due, report
 from pipeline.serve import bells
 from tests.conftest import FRIDAY, World
@@ -62,14 +62,30 @@ def test_an_approved_issue_goes_at_its_slot(local_world: World) -> None:
 
 
 def test_a_machine_that_was_off_looks_at_the_week_before_it_publishes(local_world: World) -> None:
-    local_world.tell_a_week()
+    local_world.clock.at = FRIDAY - timedelta(days=3)
+    local_world.tell_a_week(before=local_world.clock.at)
     local_world.subscribe("ada")
     collect, publish = (bell.ring for bell in bells(local_world.newsroom))
-    publish()
-    assert local_world.provider.got == []
+    local_world.clock.at = FRIDAY
+    with pytest.raises(DecisionNeeded, match="no source could be read lately"):
+        publish()
     collect()
     publish()
     assert local_world.provider.got == ["ada@example.com"]
+
+
+def test_without_a_network_nothing_is_picked_from_an_old_inbox(local_world: World) -> None:
+    local_world.clock.at = FRIDAY - timedelta(days=3)
+    local_world.tell_a_week(before=local_world.clock.at)
+    local_world.subscribe("ada")
+    collect, publish = (bell.ring for bell in bells(local_world.newsroom))
+    for source in ("wire", "ledger"):
+        (local_world.folder / f"{source}.json").unlink()
+    local_world.clock.at = FRIDAY
+    collect()
+    with pytest.raises(DecisionNeeded):
+        publish()
+    assert local_world.provider.got == []
 
 
 def test_trouble_that_was_foreseen_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline import publish as route
 from pipeline.books import IssueState
+from pipeline.collect import collect
 from pipeline.errors import ContentError, DecisionNeeded, UsageError
 from pipeline.issue import Parcel, Story
 from pipeline.ledger import Decision, Report
@@ -111,6 +112,7 @@ def test_a_late_start_within_the_grace_sends(world: World) -> None:
     world.tell_a_week()
     world.subscribe("ada")
     world.clock.at = FRIDAY + timedelta(hours=5, minutes=59)
+    collect(world.newsroom)
     assert route.publish_due(world.newsroom) is not None
     assert world.provider.got == ["ada@example.com"]
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.policy import default
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +230,9 @@ def test_whatever_a_subject_or_a_name_is_made_of_comes_out_as_it_was(subject: st
     raw = message(issue, PARCEL, COPIES[0]).as_bytes()
     mail = message_from_bytes(raw, policy=default)
     assert str(mail["Subject"]) == issue.subject
-    assert mail["From"].addresses[0].display_name == issue.sender_name
+    # The new parser keeps the space between two encoded words of a name; RFC 2047 and the old one drop it.
+    name_part, _ = parseaddr(message_from_bytes(raw)["From"])
+    assert str(make_header(decode_header(name_part))) == issue.sender_name
     assert mail["To"].addresses[0].addr_spec == COPIES[0].address
     assert max(map(len, raw.split(b"\r\n"))) <= 998
 
