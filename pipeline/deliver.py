@@ -206,7 +206,7 @@ class Delivery:
             return
         self._keep(lambda session: batches.give_back(session, batch, self.now(), str(error), suspect=True))
         self.refused += 1
-        if batch.suspect or self.refused >= MOST_REFUSED:
+        if self.refused >= MOST_REFUSED:
             self._pause(error)
 
     def _pause(self, error: ProviderError) -> None:
