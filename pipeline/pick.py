@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pipeline.group import Echo, find_echoes, group_stories
@@ -160,13 +160,16 @@ def _telling(story: Story, trust: Mapping[str, float]) -> tuple[bool, bool, floa
 
 
 def _spread(ranked: Sequence[Chosen], wanted: int, per_source: int) -> tuple[list[Chosen], list[Chosen]]:
+    """The first `wanted` that link to no source too often, by another telling where there is one; and the rest."""
     chosen: list[Chosen] = []
     rest: list[Chosen] = []
     linked: Counter[str] = Counter()
     for each in ranked:
-        if len(chosen) < wanted and linked[each.story.source] < per_source:
-            chosen.append(each)
-            linked[each.story.source] += 1
+        link = next((story for story in (each.story, *each.also) if linked[story.source] < per_source), None)
+        if len(chosen) < wanted and link:
+            others = tuple(story for story in (each.story, *each.also) if story is not link)
+            chosen.append(replace(each, story=link, also=others))
+            linked[link.source] += 1
         else:
             rest.append(each)
     # A week with one source only is better told by that source than not at all.

@@ -336,3 +336,16 @@ def test_what_came_of_a_past_story_is_not_chosen_by_itself_and_shown_with_the_re
     (shown,) = [each for each in selection.runners_up if each.story == after]
     assert f"a past issue told something like it: “{past.title}”" in texts(shown)[-1]
     assert shown.score > 0
+
+
+def test_a_story_that_others_told_too_is_linked_elsewhere_rather_than_left_out() -> None:
+    alone = [
+        story(title, "Wire", hours=40 + place)
+        for place, title in enumerate(["Tides power a data center", "Nurses sign a pact"])
+    ]
+    shared = "Corvalite opens a fab in the mountains of Estravald"
+    twice = [story(shared, "Wire", hours=30), story(shared, "Ledger", hours=20, url="https://ledger.example/fab")]
+    best = replace(WEIGHTS, per_source=1, event=9.0)
+    selection = pick([*alone, *twice, story("Merrowind sues a poet", "Wire", hours=10)], [], best, 3)
+    (fab,) = [chosen for chosen in selection.stories if chosen.story.title == shared]
+    assert (fab.story.source, [each.source for each in fab.also]) == ("Ledger", ["Wire"])
