@@ -110,7 +110,7 @@ def draft(slot: SlotName = None, as_json: AsJson = False) -> None:
     from pipeline import publish as route
     from pipeline import show
 
-    newsroom = _newsroom()
+    newsroom = _newsroom(drafts=True)
     drafted = route.draft(newsroom, _slot(newsroom, slot))
     if as_json:
         _echo_json(show.draft_json(drafted))
@@ -137,7 +137,7 @@ def approve(slot: SlotName = None) -> None:
     from pipeline import publish as route
     from pipeline import show
 
-    newsroom = _newsroom(writes=True)
+    newsroom = _newsroom(writes=True, drafts=True)
     _echo_lines(show.report_lines(route.approve(newsroom, _slot(newsroom, slot))))
 
 
@@ -164,7 +164,7 @@ def publish(
     from pipeline import publish as route
     from pipeline import show
 
-    newsroom = _newsroom(writes=not dry_run)
+    newsroom = _newsroom(writes=not dry_run, drafts=True)
     chosen = _slot(newsroom, slot)
     if dry_run:
         _echo_lines(show.rehearsal_lines(route.rehearse(newsroom, chosen)))
@@ -317,11 +317,20 @@ def suppress(address: str, note: Annotated[str, typer.Option(help="Why, for your
     typer.echo("Suppressed." if new else "Suppressed already. Nothing changed.")
 
 
-def _newsroom(*, writes: bool = False) -> "Newsroom":
+def _newsroom(*, writes: bool = False, drafts: bool = False) -> "Newsroom":
+    """The newsroom with its database ready to read, or to write.
+
+    A verb that drafts finds nothing in a new database, so none is made for it: what it would stumble over in
+    terms and templates is told first.
+    """
     from pipeline.newsroom import open_newsroom
+    from pipeline.publish import check as check_content
 
     newsroom = open_newsroom(_config)
-    if writes:
+    new = newsroom.database.revision is None
+    if drafts and new:
+        check_content(newsroom)
+    if writes and not (drafts and new):
         newsroom.database.migrate()
     else:
         newsroom.database.require()

@@ -523,3 +523,24 @@ def test_a_slot_that_is_sent_says_so_wherever_it_is_looked_at(office: Office) ->
     assert (as_json.json["state"], as_json.json["number"]) == ("sent", 1)
     assert "Publishing would send nothing." in dry.out
     assert (again.code, again.err) == (0, "Nothing was left to send.\n")
+
+
+@pytest.mark.parametrize("broken", ["terms/gpu.md", "looks/issue/weekly/issue.html"])
+def test_broken_content_in_a_new_folder_is_told_and_nothing_is_written(office: Office, broken: str) -> None:
+    shutil.copytree(ROOT / "templates", office.folder / "looks")
+    office.edit(f'templates = "{ROOT}/templates"', 'templates = "looks"')
+    (office.folder / "friday.db").unlink()
+    (office.folder / broken).write_text("{{ nothing like it", "utf-8")
+    before = office.files()
+    for run in office.at_once(("publish", office.next, "--anyway"), ("approve", office.next), ("draft", office.next)):
+        assert run.code == 3
+        assert f"{office.folder / broken}:1: " in run.err
+    assert office.files() == before
+
+
+def test_publishing_from_a_new_folder_makes_no_database(office: Office) -> None:
+    (office.folder / "friday.db").unlink()
+    before = office.files()
+    run = office.friday("publish", office.next, "--anyway")
+    assert (run.code, office.files()) == (2, before)
+    assert "run `friday collect` first" in run.err
