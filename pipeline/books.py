@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from pipeline.database import Utc
@@ -33,8 +33,30 @@ class DeliveryState(StrEnum):
     EXCLUDED = "excluded"
 
 
+class Pause(StrEnum):
+    """Why an issue is paused, which says who may go on with it.
+
+    After `trouble` whoever publishes goes on, the clock from `resume_at`; what a `person` paused, a person
+    resumes; a `ramp` goes on by itself on the next day.
+    """
+
+    TROUBLE = "trouble"
+    PERSON = "person"
+    RAMP = "ramp"
+
+
+class Fate(StrEnum):
+    """What became of an accepted copy, as events told it, the last of these that was told."""
+
+    DELIVERED = "delivered"
+    BLOCKED = "blocked"
+    SOFT_BOUNCE = "soft_bounce"
+    HARD_BOUNCE = "hard_bounce"
+    COMPLAINED = "complained"
+
+
 class IssueRow(SQLModel, table=True):
-    """A frozen issue: the bytes, their hash, how far it has come, and when to try again by itself."""
+    """A frozen issue: the bytes, their hash, how far it has come, why it is paused and when to try again by itself."""
 
     __tablename__ = "issues"
     __table_args__ = (one_of("state", IssueState),)
@@ -50,6 +72,7 @@ class IssueRow(SQLModel, table=True):
     enrolled_at: datetime | None = Field(default=None, sa_type=Utc)
     closed_at: datetime | None = Field(default=None, sa_type=Utc)
     trouble: str = ""
+    paused_by: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
     resume_at: datetime | None = Field(default=None, sa_type=Utc)
 
     @property
@@ -84,6 +107,14 @@ class BatchRow(SQLModel, table=True):
     """The copies of one call. `claimed_at` is the first attempt, `attempted_at` the last one."""
 
     __tablename__ = "batches"
+    __table_args__ = (
+        Index(
+            "batches_unsettled",
+            "issue_id",
+            sqlite_where=text("settled_at IS NULL"),
+            postgresql_where=text("settled_at IS NULL"),
+        ),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     issue_id: int = Field(sa_column_args=[ForeignKey("issues.id", ondelete="CASCADE")], index=True)
@@ -96,27 +127,57 @@ class BatchRow(SQLModel, table=True):
     settled_at: datetime | None = Field(default=None, sa_type=Utc)
 
 
+def _while(index: str, state: DeliveryState) -> Index:
+    """An index of the copies that are in one state, which the others do not burden."""
+    there = text(f"state = '{state.value}'")
+    return Index(index, "issue_id", "id", sqlite_where=there, postgresql_where=there)
+
+
 class DeliveryRow(SQLModel, table=True):
     """One copy of one issue for one reader. A batch's order is the order of `id`.
 
-    `cap` limits the size of the next batch; a `suspect` was refused alone once, and goes last.
+    `cap` limits the size of the next batch; a `suspect` was refused alone once, and goes last. `resent` counts
+    how often an unknown copy was sent again without a person having asked for it.
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("issue_id", "subscriber_id"),
         one_of("state", DeliveryState),
-        Index("deliveries_by_state", "issue_id", "state", "id"),
+        _while("deliveries_pending", DeliveryState.PENDING),
+        _while("deliveries_unknown", DeliveryState.UNKNOWN),
     )
 
     id: int | None = Field(default=None, primary_key=True)
     issue_id: int = Field(sa_column_args=[ForeignKey("issues.id", ondelete="CASCADE")])
-    subscriber_id: int | None = Field(default=None, sa_column_args=[ForeignKey("subscribers.id", ondelete="SET NULL")])
+    subscriber_id: int | None = Field(
+        default=None, sa_column_args=[ForeignKey("subscribers.id", ondelete="SET NULL")], index=True
+    )
     ref: str = Field(unique=True)
     state: str
     batch_id: int | None = Field(default=None, sa_column_args=[ForeignKey("batches.id")], index=True)
     cap: int | None = None
     suspect: bool = False
+    resent: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     provider_id: str = ""
     reason: str = ""
+    fate: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
     changed_at: datetime = Field(sa_type=Utc)
+
+
+class NoticeRow(SQLModel, table=True):
+    """What came in later by a webhook or a mailbox: kept once, as it came; applied once, which may be later."""
+
+    __tablename__ = "notices"
+    __table_args__ = (
+        UniqueConstraint("origin", "key"),
+        Index("notices_waiting", "id", sqlite_where=text("applied_at IS NULL"), postgresql_where=text("applied_at IS NULL")),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    origin: str
+    key: str
+    body: str = Field(sa_type=Text)
+    came_at: datetime = Field(sa_type=Utc)
+    applied_at: datetime | None = Field(default=None, sa_type=Utc)
+    trouble: str = ""

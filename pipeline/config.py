@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -146,6 +147,29 @@ class Web(Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 8010
 
 
+class Mailbox(Section):
+    """A box that is read for bounces and for mails by which readers leave: a Maildir, or IMAP over TLS.
+
+    `address` must take what is sent to `name+anything@host` as well.
+    """
+
+    address: MailAddress
+    maildir: Path | None = None
+    host: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] = 993
+    user: str | None = None
+    folder: str = "INBOX"
+    every_minutes: Annotated[float, Field(gt=0, le=1440)] = 5
+
+
+class WarmUp(Section):
+    """A ramp for a young domain: so many copies on the first day, each day `growth` times as many as on the day before."""
+
+    begins: date
+    first_day: Annotated[int, Field(ge=1)] = 200
+    growth: Annotated[float, Field(gt=1, le=10)] = 2.0
+
+
 class Folders(Section):
     """Where editors keep terms and templates, relative to the config file."""
 
@@ -161,6 +185,8 @@ class _File(Section):
     database: Storage = Storage()
     web: Web = Web()
     folders: Folders = Folders()
+    mailbox: Mailbox | None = None
+    warm_up: WarmUp | None = None
     provider: dict[str, Any] = Field(default_factory=lambda: {"name": "outbox"})
     sources: tuple[dict[str, Any], ...] = ()
 
@@ -202,6 +228,8 @@ class Config:
     database_url: str = field(repr=False)
     terms: Path
     templates: Path
+    mailbox: Mailbox | None
+    warm_up: WarmUp | None
     provider: Mapping[str, Any]
     sources: tuple[Mapping[str, Any], ...]
     secrets: Secrets
@@ -224,6 +252,7 @@ class Config:
             accent=self.brand.accent,
             accent_dark=self.brand.accent_dark,
             mark=self.brand.mark,
+            mailbox=self.mailbox.address if self.mailbox else "",
         )
 
     @property
@@ -267,6 +296,7 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
     if file.newsletter.fewest > file.newsletter.stories:
         problems.append(Problem("newsletter.fewest", "is more than newsletter.stories"))
     here = path.parent
+    problems += _incomplete(file.mailbox)
     config = Config(
         path=path,
         newsletter=file.newsletter,
@@ -277,6 +307,8 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
         database_url=_database_url(file.database.url, here),
         terms=here / file.folders.terms,
         templates=here / file.folders.templates,
+        mailbox=_placed(file.mailbox, here),
+        warm_up=file.warm_up,
         provider=file.provider,
         sources=file.sources,
         secrets=Secrets(environment),
@@ -312,9 +344,22 @@ def _problem(kind: type[Section], error: Any, path: str) -> Problem:
             return Problem(where, shown + what[0].lower() + what[1:])
 
 
+def _incomplete(box: Mailbox | None) -> list[Problem]:
+    if box is None or (box.maildir is None) != (box.host is None):
+        return []
+    if box.maildir is None:
+        return [Problem("mailbox", "says neither maildir nor host", "name the one that the box is read from")]
+    return [Problem("mailbox.host", "stands beside maildir", "a box is read from one of them")]
+
+
+def _placed(box: Mailbox | None, here: Path) -> Mailbox | None:
+    return box.model_copy(update={"maildir": here / box.maildir}) if box and box.maildir else box
+
+
 def _known_keys(kind: Any, loc: tuple[Any, ...]) -> list[str]:
     for part in loc[:-1]:
         kind = kind.model_fields[part].annotation
+        kind = next((each for each in get_args(kind) if each is not NoneType), kind)
     if is_dataclass(kind):
         return sorted(each.name for each in fields(kind))
     return sorted(each.alias or name for name, each in kind.model_fields.items())

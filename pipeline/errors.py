@@ -73,6 +73,10 @@ class Unclear(ProviderError):
     """Nobody can tell whether the call was processed: its copies become unknown."""
 
 
+class Forged(FridayError):
+    """What came to a webhook is not the provider's, too old, or cannot be read; nothing of it was kept."""
+
+
 class DecisionNeeded(FridayError):
     """A person must decide: not due, grace over, copies unknown, interrupted."""
 

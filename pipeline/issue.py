@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class Masthead:
     accent: str = "#a3391a"
     accent_dark: str = "#ee9473"
     mark: str = "F"
+    mailbox: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,8 @@ class RenderedIssue:
     """The bytes that everybody gets, with stand-ins where a reader's own values go.
 
     `stand_ins` maps the name of a value (`address`, `unsubscribe_url`) to the token that stands for it
-    in `html` and `text`.
+    in `html` and `text`. `mailbox` is the address of a box that is read for bounces and for mails by which
+    readers leave; empty where there is none.
     """
 
     slot: str
@@ -191,10 +194,14 @@ class RenderedIssue:
     html: str
     text: str
     stand_ins: Mapping[str, str]
+    mailbox: str = ""
 
     def to_json(self) -> str:
-        """The canonical form that is stored and hashed."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        """The canonical form that is stored and hashed; what came later than the first issues is there only if it is used."""
+        values = asdict(self)
+        if not self.mailbox:
+            del values["mailbox"]
+        return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
     @classmethod
     def from_json(cls, frozen: str) -> "RenderedIssue":
@@ -207,13 +214,16 @@ class RenderedIssue:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """One issue for one reader. `ref` is opaque: 32 hex digits, the delivery's name outside."""
+class Copy(NamedTuple):
+    """One issue for one reader. `ref` is opaque: 32 hex digits, the delivery's name outside.
+
+    `unsubscribe_mail` is a mailto address, empty where no box is read for such mails.
+    """
 
     ref: str
     address: str
     unsubscribe_url: str
+    unsubscribe_mail: str = ""
 
     @property
     def values(self) -> dict[str, str]:
@@ -235,16 +245,50 @@ class Parcel:
     def digest(self, issue_digest: str) -> str:
         """SHA-256 in hex over all that determines the bytes of this parcel of an issue."""
         parts = [issue_digest, self.key, self.dated.isoformat()]
-        parts += [part for copy in self.copies for part in (copy.ref, copy.address, copy.unsubscribe_url)]
+        parts += ["\0".join(copy).rstrip("\0") for copy in self.copies]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The provider's answer at the counter for one copy."""
 
     ref: str
     accepted: bool
+    provider_id: str = ""
+    reason: str = ""
+
+
+class Notice(NamedTuple):
+    """What came in by a webhook or a mailbox, as it came. `key` is the same whenever it comes again."""
+
+    key: str
+    body: str
+
+
+class Kind(StrEnum):
+    """What an event tells of a copy or its reader.
+
+    A soft bounce is final for its copy and says nothing against the reader; `blocked` is a refusal for what
+    the copy holds or who sends it: size, content, policy (RFC 3463, 5.7.x). `other` changes nothing.
+    """
+
+    ACCEPTED = "accepted"
+    DELIVERED = "delivered"
+    SOFT_BOUNCE = "soft_bounce"
+    HARD_BOUNCE = "hard_bounce"
+    BLOCKED = "blocked"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a provider or a mail server tells later. `ref` or `address` may be empty, hardly both."""
+
+    kind: Kind
+    ref: str = ""
+    address: str = ""
     provider_id: str = ""
     reason: str = ""
 

@@ -42,6 +42,7 @@ class Newsroom:
     now: Callable[[], datetime] = field(default=wall_clock)
     wait: Callable[[float], object] = field(default=time.sleep)
     stopping: threading.Event = field(default_factory=threading.Event)
+    resend_unknown: bool = False
 
     @property
     def masthead(self) -> Masthead:
@@ -96,7 +97,8 @@ def open_newsroom(path: Path | None, environment: Mapping[str, str] | None = Non
     if problems or config is None or provider is None:
         number = len(problems)
         raise ConfigError(problems, f"{found} has {number} {'mistake' if number == 1 else 'mistakes'}:")
-    return Newsroom(config, Database(config.database_url), provider, sources)
+    resend = config.provider.get("on_unknown") == "resend"
+    return Newsroom(config, Database(config.database_url), provider, sources, resend_unknown=resend)
 
 
 def _misplaced(raw: Mapping[str, Any], here: Path) -> list[Problem]:

@@ -72,7 +72,7 @@ def clean_url(url: str) -> str:
 def wire_address(address: str) -> str:
     """A mail address with its domain in ASCII (RFC 5891), as servers and providers take it."""
     local, _, domain = address.rpartition("@")
-    return f"{local}@{domain if domain.isascii() else idna.encode(domain, uts46=True).decode()}"
+    return address if domain.isascii() else f"{local}@{idna.encode(domain, uts46=True).decode()}"
 
 
 def plain(markup: str) -> str:

@@ -5,17 +5,18 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from pipeline.collect import collect
 from pipeline.database import Database
-from pipeline.issue import Masthead, Parcel, Receipt, RenderedIssue, Slot, Story
+from pipeline.issue import Copy, Masthead, Parcel, Receipt, RenderedIssue, Slot, Story
 from pipeline.newsroom import Newsroom, open_newsroom
 from pipeline.providers import Limits
 from subscribers import roll
@@ -90,11 +91,14 @@ class FakeProvider:
     key_lifetime: timedelta | None = None
     before: Callable[[Parcel], None] = lambda _parcel: None
     after: Callable[[Parcel], None] = lambda _parcel: None
+    more: dict[str, Any] = field(default_factory=dict)
+    log: dict[str, Receipt] = field(default_factory=dict)
     parcels: list[Parcel] = field(default_factory=list)
+    hook: None = None
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.copies, self.key_lifetime)
+        return Limits(self.copies, key_lifetime=self.key_lifetime, **self.more)
 
     @property
     def got(self) -> list[str]:
@@ -107,6 +111,9 @@ class FakeProvider:
         self.parcels.append(parcel)
         self.after(parcel)
         return [Receipt(copy.ref, accepted=True, provider_id="id") for copy in parcel.copies]
+
+    def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], _since: datetime) -> list[Receipt]:
+        return [self.log[copy.ref] for copy in copies if copy.ref in self.log]
 
 
 @dataclass

@@ -104,7 +104,7 @@ def test_nobody_listening_is_surely_not_processed() -> None:
 def test_no_answer_in_time_is_unclear(fake: FakeMailgun, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     fake.reply = lambda _number, _call: Reply() if answer.wait(5) else Reply(500)
-    monkeypatch.setattr("pipeline.providers.mailgun.TIMEOUT", (1.0, 0.1))
+    monkeypatch.setattr("pipeline.wire.READ_SECONDS", 0.1)
     try:
         with pytest.raises(Unclear):
             mailgun(fake.url).send(ISSUE, PARCEL)
@@ -141,6 +141,7 @@ def test_a_call_is_valid_by_mailguns_own_document() -> None:
         pytest.skip("FRIDAY_REAL_DATA is not set: the provider's OpenAPI document is not at hand")
     document = yaml.load((Path(data) / "specs/mailgun/openapi.yaml").read_bytes(), Loader=yaml.CSafeLoader)
     api = OpenAPI.from_dict(document)
-    files = [(name, (None, value.encode())) for name, value in form(ISSUE, PARCEL)]
+    fields = [*form(ISSUE, PARCEL), *(("to", wire_address(copy.address)) for copy in COPIES)]
+    files = [(name, (None, value.encode())) for name, value in fields]
     request = requests.Request("POST", "https://api.mailgun.net/v3/news.example.com/messages", files=files, auth=("api", "k"))
     api.validate_request(RequestsOpenAPIRequest(request))

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from pipeline.config import Secrets
 from pipeline.errors import NotProcessed
 from pipeline.issue import Copy, Parcel, RenderedIssue
+from pipeline.mime import message
 from pipeline.providers import Provider, build_provider, names
-from pipeline.providers.outbox import message
 from pipeline.text import one_line, wire_address
 from tests.fake_mailgun import FakeMailgun, fake_mailgun
 
@@ -186,8 +186,9 @@ def test_the_same_parcel_twice_is_delivered_once_just_where_keys_are_honoured(be
 @pytest.mark.parametrize("name", names())
 def test_a_secret_that_is_missing_is_named(name: str, tmp_path: Path) -> None:
     module = importlib.import_module(f"pipeline.providers.{name}")
+    needed = module.Options.model_validate(table_of(name)).secrets
     _, problems = build_provider(table_of(name), Secrets({}), tmp_path)
-    assert [problem.where for problem in problems] == list(module.SECRETS)
+    assert [problem.where for problem in problems] == list(needed)
 
 
 @pytest.mark.parametrize("name", names())

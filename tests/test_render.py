@@ -325,11 +325,12 @@ def test_a_template_of_one_s_own_prints_what_it_likes(tmp_path: Path) -> None:
 
 
 def test_a_copy_can_be_left_with_one_click() -> None:
-    message = address(weekly(), replace(READER, unsubscribe_url="https://news.example.com/leave?r=1&t=2"))
+    message = address(weekly(), READER._replace(unsubscribe_url="https://news.example.com/leave?r=1&t=2"))
     assert message.headers == {
         "List-Unsubscribe": "<https://news.example.com/leave?r=1&t=2>",
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
         "List-Id": "The Test Five <issues.news.example.com>",
+        "Feedback-ID": "issue12:2026-11-27:newsletter:newsexamplecom",
     }
 
 

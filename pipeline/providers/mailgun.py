@@ -4,33 +4,30 @@ Sources: Mailgun's OpenAPI document and its manual's page on batch sending.
 """
 
 import html as html_escape
-import json
 import re
-from dataclasses import dataclass
-from datetime import timedelta
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from email.headerregistry import Address
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Literal
 
-import requests
+import orjson
 from pydantic import Field
-from requests.exceptions import ConnectTimeout, SSLError
-from urllib3.exceptions import NameResolutionError, NewConnectionError
 
 from pipeline.config import Secrets, WebAddress
-from pipeline.errors import AccountRefused, CallRefused, NotProcessed, ProviderError, Unclear
+from pipeline.errors import AccountRefused, CallRefused, NotProcessed, Unclear
 from pipeline.issue import Copy, Parcel, Receipt, RenderedIssue
-from pipeline.providers import Limits, ProviderOptions
+from pipeline.providers import KEY, Limits, ProviderOptions
 from pipeline.render import fill_in, headers
 from pipeline.text import wire_address
+from pipeline.wire import Reply, Wire, redact
 
-KEY = "FRIDAY_PROVIDER_KEY"
-SECRETS = (KEY,)
 HOSTS = {"us": "https://api.mailgun.net", "eu": "https://api.eu.mailgun.net"}
 MOST_COPIES = 1_000
-TIMEOUT = (5.0, 60.0)
 # What Mailgun says with 400 when the account and not the call is at fault.
 _ACCOUNT = re.compile(r"free accounts|unverified|not allowed to send|disabled|suspended|payment|activate", re.IGNORECASE)
 _SECONDS = re.compile(r"try again after (\d+) seconds", re.IGNORECASE)
@@ -50,54 +47,49 @@ class Options(ProviderOptions):
 class Mailgun:
     """One sending domain."""
 
-    url: str
-    key: str
+    domain: str
+    wire: Wire
     limits: Limits
-
-    def __repr__(self) -> str:
-        return f"Mailgun({self.url})"
+    authorization: str = field(repr=False)
+    hook: None = None
 
     def send(self, issue: RenderedIssue, parcel: Parcel) -> list[Receipt]:
         """One POST for the whole parcel; Mailgun answers with one id for all of it."""
-        try:
-            with requests.Session() as session:
-                answer = session.post(
-                    self.url,
-                    auth=("api", self.key),
-                    files=[(name, (None, value.encode())) for name, value in form(issue, parcel)],
-                    timeout=TIMEOUT,
-                    allow_redirects=False,
-                )
-        except requests.RequestException as error:
-            raise _failure(error) from error
-        return _receipts(answer, parcel)
+        heads = {"Authorization": self.authorization, "Content-Type": f"multipart/form-data; boundary={parcel.key}"}
+        reply = self.wire.call("POST", f"/v3/{self.domain}/messages", heads, _multipart(form(issue, parcel), parcel))
+        return _receipts(reply, parcel)
+
+    def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> list[Receipt]:
+        """Nothing yet."""
+        return []
 
 
 def build(options: Options, secrets: Secrets, _here: Path) -> Mailgun:
     """The provider of a config whose secrets are there."""
-    host = options.base_url or HOSTS[options.region]
-    url = f"{host}/v3/{options.domain}/messages"
-    return Mailgun(url, secrets.get(KEY) or "", Limits(options.batch_size or MOST_COPIES))
+    limits = Limits(options.batch_size or MOST_COPIES, None, options.concurrency or 1, options.rate_per_second)
+    wire = Wire("Mailgun", options.base_url or HOSTS[options.region], limits.connections)
+    authorization = b64encode(f"api:{secrets.get(KEY)}".encode()).decode()
+    return Mailgun(options.domain, wire, limits, f"Basic {authorization}")
 
 
 def form(issue: RenderedIssue, parcel: Parcel) -> list[tuple[str, str]]:
-    """The fields of a call.
+    """The fields of a call, but for its addressees.
 
     Without recipient variables every reader would see all addresses in To, so they are always there. A
     value goes in twice where it is escaped for HTML.
     """
     in_html = {name: f"%recipient.html_{name}%" for name in issue.stand_ins}
     in_text = {name: f"%recipient.{name}%" for name in issue.stand_ins}
-    common = headers(issue, "%recipient.unsubscribe_url%")
+    by_mail = "%recipient.unsubscribe_mail%" if issue.mailbox else ""
+    common = headers(issue, "%recipient.unsubscribe_url%", by_mail)
     return [
         ("from", str(Address(issue.sender_name, addr_spec=wire_address(issue.sender)))),
-        *(("to", wire_address(copy.address)) for copy in parcel.copies),
         ("subject", issue.subject),
         ("html", fill_in(issue.html, issue, in_html)),
         ("text", fill_in(issue.text, issue, in_text)),
         (
             "recipient-variables",
-            json.dumps({wire_address(copy.address): _variables(copy) for copy in parcel.copies}, ensure_ascii=False),
+            orjson.dumps({wire_address(copy.address): _variables(copy) for copy in parcel.copies}).decode(),
         ),
         ("h:Reply-To", wire_address(issue.reply_to)),
         ("h:Date", format_datetime(parcel.dated)),
@@ -108,36 +100,40 @@ def form(issue: RenderedIssue, parcel: Parcel) -> list[tuple[str, str]]:
     ]
 
 
+def _multipart(fields: Iterable[tuple[str, str]], parcel: Parcel) -> bytes:
+    """The fields and, in one stroke, the addressees as multipart/form-data (RFC 7578) under the parcel's key as boundary."""
+
+    def opening(name: str) -> str:
+        return f'--{parcel.key}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
+
+    parts = [f"{opening(name)}{value}\r\n" for name, value in fields]
+    readers = f"\r\n{opening('to')}".join([wire_address(copy.address) for copy in parcel.copies])
+    return "".join([*parts, opening("to"), readers, f"\r\n--{parcel.key}--\r\n"]).encode()
+
+
 def _variables(copy: Copy) -> dict[str, str]:
     return {
         "ref": copy.ref,
-        **copy.values,
-        **{f"html_{name}": html_escape.escape(value) for name, value in copy.values.items()},
+        "address": copy.address,
+        "unsubscribe_url": copy.unsubscribe_url,
+        "html_address": html_escape.escape(copy.address),
+        "html_unsubscribe_url": html_escape.escape(copy.unsubscribe_url),
+        **({"unsubscribe_mail": copy.unsubscribe_mail} if copy.unsubscribe_mail else {}),
     }
 
 
-def _failure(error: requests.RequestException) -> ProviderError:
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    before_sending = isinstance(error, ConnectTimeout) or isinstance(reason, NewConnectionError | NameResolutionError)
-    # Any other TLS error may strike in the middle of a call.
-    untrusted = isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
-    if before_sending or untrusted:
-        return NotProcessed("Mailgun cannot be reached" + (": its certificate cannot be verified" if untrusted else ""))
-    return Unclear(f"the connection broke before Mailgun answered: {type(error).__name__}")
-
-
-def _receipts(answer: requests.Response, parcel: Parcel) -> list[Receipt]:
-    said = _message(answer)
-    status = answer.status_code
+def _receipts(reply: Reply, parcel: Parcel) -> list[Receipt]:
+    said = _message(reply)
+    status = reply.status
     if status == HTTPStatus.OK:
-        provider_id = _id(answer)
+        provider_id = _id(reply)
         if provider_id:
-            return [Receipt(copy.ref, accepted=True, provider_id=provider_id) for copy in parcel.copies]
-        if "Magnificent" in answer.text:
+            return [Receipt(copy.ref, True, provider_id) for copy in parcel.copies]  # noqa: FBT003 - by place, a thousand times
+        if "Magnificent" in reply.text:
             raise AccountRefused("this is not the address of Mailgun's API: look at provider.base_url")
         raise Unclear("Mailgun answered 200 without an id")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise NotProcessed(f"Mailgun asks to wait: {said}", _wait(answer, said))
+        raise NotProcessed(f"Mailgun asks to wait: {said}", reply.retry_after or _wait(reply, said))
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or (
         status == HTTPStatus.BAD_REQUEST and _ACCOUNT.search(said)
     ):
@@ -149,29 +145,18 @@ def _receipts(answer: requests.Response, parcel: Parcel) -> list[Receipt]:
     raise Unclear(f"Mailgun answered {status}")
 
 
-def _message(answer: requests.Response) -> str:
-    try:
-        said = str(answer.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        said = answer.text
-    # Mailgun repeats the address that it refuses, and addresses stay out of messages.
-    return re.sub(r"\S+@\S+", "an address", " ".join(said.split()))[:200]
+def _message(reply: Reply) -> str:
+    said = reply.json
+    return redact(str(said.get("message", reply.text)) if isinstance(said, dict) else reply.text)
 
 
-def _id(answer: requests.Response) -> str:
-    try:
-        return str(answer.json()["id"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+def _id(reply: Reply) -> str:
+    said = reply.json
+    return str(said.get("id") or "") if isinstance(said, dict) else ""
 
 
-def _wait(answer: requests.Response, said: str) -> timedelta | None:
+def _wait(reply: Reply, said: str) -> timedelta | None:
     if match := _SECONDS.search(said):
         return timedelta(seconds=int(match.group(1)))
-    if match := _DATE.search(said):
-        try:
-            until = parsedate_to_datetime(match.group(1))
-            return max(until - parsedate_to_datetime(answer.headers["Date"]), timedelta(0))
-        except (KeyError, ValueError, TypeError):
-            return None
-    return None
+    match = _DATE.search(said)
+    return reply.until(match.group(1)) if match else None
