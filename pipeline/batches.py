@@ -5,19 +5,21 @@ state it leaves, so a second process that does the same finds nothing to do.
 """
 
 import uuid
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement
+import orjson
+from sqlalchemy import ColumnElement, Integer, String, bindparam, func, insert, literal, literal_column, or_
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Session, col, select, update
 
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, IssueRow, IssueState
-from pipeline.issue import Copy, Parcel, Receipt
+from pipeline.database import Utc
+from pipeline.issue import Copy, Parcel, Receipt, RenderedIssue
 from subscribers import links
 from subscribers.models import State, Subscriber, Suppression
 
@@ -40,77 +42,140 @@ class Batch:
     suspect: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How much to claim: up to `calls` batches of up to `size` copies, and no more than `most` copies in all."""
+
+    size: int
+    calls: int
+    most: int
+
+    @property
+    def copies(self) -> int:
+        """How many copies that are at most."""
+        return min(self.size * self.calls, self.most)
+
+
 def claim(
-    session: Session, issue: IssueRow, base_url: str, size: int, runner: str, now: datetime
-) -> tuple[Batch, Parcel] | None:
-    """Take up to `size` pending copies as a batch that is sending; None if there is nothing to take.
+    session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wanted, runner: str, now: datetime
+) -> list[tuple[Batch, Parcel]]:
+    """Take pending copies as batches that are sending; none if there is nothing to take.
 
     Copies that were refused alone come last, one by one.
 
-    Permission is asked again for each reader here: whoever has left or was suppressed since is skipped.
-    The caller commits before the first byte leaves.
+    Permission is asked again for each reader here: whoever has left or was suppressed since is skipped, and
+    nobody can leave between the question and the commit. The caller commits before the first byte leaves.
     """
     sending = select(IssueRow.id).where(IssueRow.id == issue.id, IssueRow.state == IssueState.SENDING)
     if session.exec(sending).first() is None:
-        return None
-    while rows := _pending(session, issue, size, suspect=False) or _pending(session, issue, 1, suspect=True):
-        allowed = [row for row in rows if not _barred(row)]
-        barred: defaultdict[str, list[int]] = defaultdict(list)
-        for row in rows:
-            if reason := _barred(row):
-                barred[reason].append(row.id)
-        for reason, ids in barred.items():
-            move_copies(session, col(DeliveryRow.id).in_(ids), (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, reason)
+        return []
+    while rows := _pending(session, issue, wanted.copies, suspect=False) or _pending(session, issue, 1, suspect=True):
+        allowed = []
+        for reason, alike in groupby(sorted(rows, key=_barred), key=_barred):
+            if reason:
+                ids = [row.id for row in alike]
+                _move_each(session, [ids], DeliveryState.SKIPPED, now, reason=reason)
+            else:
+                allowed = list(alike)
         if allowed:
-            _, alike = next(groupby(allowed, key=attrgetter("cap")))
-            taken = list(islice(alike, allowed[0].cap or size))
-            return _new_batch(session, issue, base_url, taken, runner, now)
-    return None
+            taken = list(islice(_cut(allowed, wanted.size), wanted.calls))
+            return _new_batches(session, issue, rendered, taken, runner, now)
+    _skip_the_erased(session, issue, now)
+    return []
 
 
-def _pending(session: Session, issue: IssueRow, size: int, *, suspect: bool) -> Sequence[Any]:
+def _pending(session: Session, issue: IssueRow, most: int, *, suspect: bool) -> Sequence[Any]:
+    """The first pending copies with all that the claim must know of their readers."""
+    which: tuple[ColumnElement[bool], ...] = (
+        _pending_of(issue),
+        col(DeliveryRow.suspect).is_(suspect),
+        col(DeliveryRow.subscriber_id).is_not(None),
+    )
+    if session.get_bind().dialect.name == "postgresql":
+        # Locked first and looked at afterwards: what another transaction has committed until then is seen, and
+        # whoever leaves now waits for us. Suppressing locks the subscriber too. SQLite's writers take turns.
+        lock = (
+            select(DeliveryRow.id)
+            .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
+            .where(*which)
+            .order_by(col(DeliveryRow.issue_id), col(DeliveryRow.id))
+            .limit(most)
+            .with_for_update(skip_locked=True, key_share=True, of=[DeliveryRow, Subscriber])
+        )
+        which = (_among(session, session.exec(lock).all()),)
     query = (
         select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap, DeliveryRow.suspect)
         .add_columns(col(Subscriber.address), col(Subscriber.token), col(Subscriber.state), col(Suppression.why))
-        .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id), isouter=True)
+        .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
         .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .where(col(DeliveryRow.issue_id) == issue.id, col(DeliveryRow.state) == DeliveryState.PENDING)
-        .where(col(DeliveryRow.suspect).is_(suspect))
+        .where(*which)
         .order_by(col(DeliveryRow.id))
-        .limit(size)
-        .with_for_update(skip_locked=True, of=DeliveryRow)
+        .limit(most)
     )
     return session.execute(query).all()
 
 
+def _pending_of(issue: IssueRow) -> ColumnElement[bool]:
+    # The state stands in the statement itself, since the index is that of the pending ones.
+    pending = col(DeliveryRow.state) == literal_column(f"'{DeliveryState.PENDING.value}'")
+    return (col(DeliveryRow.issue_id) == issue.id) & pending
+
+
 def _barred(row: Any) -> str:
-    if row.address is None:
-        return "erased"
     return row.why or ("" if row.state == State.ACTIVE else str(row.state))
 
 
-def _new_batch(
-    session: Session, issue: IssueRow, base_url: str, taken: Sequence[Any], runner: str, now: datetime
-) -> tuple[Batch, Parcel]:
-    copies = tuple(Copy(row.ref, row.address, links.leave_url(base_url, row.token)) for row in taken)
-    parcel = Parcel(uuid.uuid4().hex, now.replace(microsecond=0), copies)
-    row = BatchRow(
-        issue_id=issue.id or 0, key=parcel.key, digest=parcel.digest(issue.digest), runner=runner,
-        claimed_at=parcel.dated, attempted_at=now,
-    )  # fmt: skip
-    session.add(row)
-    session.flush()
-    ids = col(DeliveryRow.id).in_([row.id for row in taken])
-    moved = move_copies(session, ids, (DeliveryState.PENDING,), DeliveryState.SENDING, now, batch_id=row.id, cap=None)
-    if moved != len(taken):
-        raise RuntimeError(f"claimed {moved} of {len(taken)} copies: another writer was not kept out")
-    return replace(_batch(row), suspect=taken[0].suspect), parcel
+def _skip_the_erased(session: Session, issue: IssueRow, now: datetime) -> None:
+    nobody = _pending_of(issue) & col(DeliveryRow.subscriber_id).is_(None)
+    move_copies(session, nobody, (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, "erased")
+
+
+def _cut(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """Rows in batches: those that were in a refused call before in smaller ones, and not with others."""
+    for cap, alike in groupby(rows, key=attrgetter("cap")):
+        while some := list(islice(alike, cap or size)):
+            yield some
+
+
+def _new_batches(
+    session: Session, issue: IssueRow, rendered: RenderedIssue, taken: list[list[Any]], runner: str, now: datetime
+) -> list[tuple[Batch, Parcel]]:
+    dated = now.replace(microsecond=0)
+    parcels = [Parcel(uuid.uuid4().hex, dated, tuple(_copies(rendered, rows))) for rows in taken]
+    digest = issue.digest
+    rows = [
+        {
+            "issue_id": issue.id, "key": parcel.key, "digest": parcel.digest(digest), "attempt": 1, "runner": runner,
+            "claimed_at": dated, "attempted_at": now,
+        }
+        for parcel in parcels
+    ]  # fmt: skip
+    ids = session.execute(insert(BatchRow).returning(col(BatchRow.id), sort_by_parameter_order=True), rows).scalars().all()
+    members = [[row.id for row in rows] for rows in taken]
+    moved = _move_each(session, members, DeliveryState.SENDING, now, batches=ids)
+    if moved != sum(map(len, members)):
+        raise RuntimeError(f"claimed {moved} of {sum(map(len, members))} copies: another writer was not kept out")
+    made = [Batch(each, 1, runner, dated, now, suspect=rows[0].suspect) for each, rows in zip(ids, taken, strict=True)]
+    return list(zip(made, parcels, strict=True))
+
+
+def _copies(rendered: RenderedIssue, rows: Sequence[Any]) -> Iterator[Copy]:
+    base, mailbox = rendered.base_url, rendered.mailbox
+    for row in rows:
+        mail = links.leave_mail(mailbox, row.token) if mailbox else ""
+        yield Copy(row.ref, row.address, links.leave_url(base, row.token), mail)
 
 
 def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
     """The batches that are sending, by whomever."""
     query = select(BatchRow).where(BatchRow.issue_id == issue.id, col(BatchRow.settled_at).is_(None))
     return [_batch(row) for row in session.exec(query.order_by(col(BatchRow.id)))]
+
+
+def is_on_the_way(session: Session, issue: IssueRow) -> bool:
+    """Whether a copy of the issue is still pending or sending."""
+    pending = select(DeliveryRow.id).where(_pending_of(issue)).limit(1)
+    return bool(in_flight(session, issue)) or session.exec(pending).first() is not None
 
 
 def take_over(session: Session, batch: Batch, runner: str, now: datetime) -> Batch | None:
@@ -124,21 +189,20 @@ def take_over(session: Session, batch: Batch, runner: str, now: datetime) -> Bat
     return replace(batch, attempt=batch.attempt + 1, runner=runner, attempted_at=now) if taken.rowcount else None
 
 
-def parcel_again(session: Session, issue: IssueRow, base_url: str, batch: Batch) -> Parcel | None:
+def parcel_again(session: Session, issue: IssueRow, rendered: RenderedIssue, batch: Batch) -> Parcel | None:
     """The parcel of a batch as it was handed over before; None if it would no longer be the same bytes.
 
     It differs when a member was erased or has another address now. The same key goes out only with the
     same bytes, so such a batch is never sent again.
     """
     row = session.get_one(BatchRow, batch.id)
-    members = session.exec(
+    members = session.execute(
         select(DeliveryRow.ref, Subscriber.address, Subscriber.token)
         .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
         .where(_of(batch))
         .order_by(col(DeliveryRow.id))
     )
-    copies = tuple(Copy(ref, address, links.leave_url(base_url, token)) for ref, address, token in members)
-    parcel = Parcel(row.key, row.claimed_at, copies)
+    parcel = Parcel(row.key, row.claimed_at, tuple(_copies(rendered, members.all())))
     return parcel if parcel.digest(issue.digest) == row.digest else None
 
 
@@ -150,17 +214,38 @@ def settle(session: Session, batch: Batch, parcel: Parcel, receipts: Sequence[Re
     """
     current = _end_attempt(session, batch, now)
     refs = {copy.ref for copy in parcel.copies}
-    answered: defaultdict[tuple[bool, str, str], set[str]] = defaultdict(set)
-    for receipt in receipts:
-        if receipt.ref in refs:
-            answered[receipt.accepted, receipt.provider_id, receipt.reason].add(receipt.ref)
-    for (accepted, provider_id, reason), members in answered.items():
+    answers = {receipt.ref: receipt for receipt in receipts if receipt.ref in refs}
+    said = {receipt[1:] for receipt in answers.values()}
+    if len(said) == 1 and len(answers) == len(refs):
+        (accepted, provider_id, reason) = said.pop()
         state = DeliveryState.ACCEPTED if accepted else DeliveryState.REJECTED
-        which = _of(batch) if members == refs else _of(batch) & col(DeliveryRow.ref).in_(members)
-        move_copies(session, which, _UNSETTLED, state, now, reason, provider_id=provider_id)
+        move_copies(session, _of(batch), _UNSETTLED, state, now, reason, provider_id=provider_id)
+        return
+    believe(session, list(answers.values()), _UNSETTLED, now)
     if current:
         silent = "the provider did not answer for it"
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, silent)
+
+
+def believe(session: Session, receipts: Sequence[Receipt], before: Sequence[DeliveryState], now: datetime) -> int:
+    """Write down answers one by one, each at its copy; how many copies they moved."""
+    if not receipts:
+        return 0
+    rows = [
+        {
+            "this_ref": receipt.ref, "after": DeliveryState.ACCEPTED if receipt.accepted else DeliveryState.REJECTED,
+            "its_id": receipt.provider_id, "why": receipt.reason,
+        }
+        for receipt in receipts
+    ]  # fmt: skip
+    moved = session.connection().execute(
+        update(DeliveryRow)
+        .where(col(DeliveryRow.ref) == bindparam("this_ref"), or_(*(col(DeliveryRow.state) == state for state in before)))
+        .values(state=bindparam("after"), provider_id=bindparam("its_id"), reason=bindparam("why"))
+        .values(changed_at=literal(now, Utc())),
+        rows,
+    )
+    return moved.rowcount
 
 
 def give_back(
@@ -189,6 +274,12 @@ def lose_sight(session: Session, batch: Batch, now: datetime, reason: str) -> No
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, reason)
 
 
+def left_since(session: Session, then: datetime) -> int:
+    """How many copies of all issues have left, or may have left, in batches that were claimed since an instant."""
+    claimed = select(func.count(col(DeliveryRow.id))).join(BatchRow, col(BatchRow.id) == col(DeliveryRow.batch_id))
+    return session.exec(claimed.where(col(BatchRow.claimed_at) >= then)).one()
+
+
 def _batch(row: BatchRow) -> Batch:
     return Batch(row.id or 0, row.attempt, row.runner, row.claimed_at, row.attempted_at)
 
@@ -206,7 +297,7 @@ def move_copies(
     reason: str = "",
     **values: object,
 ) -> int:
-    """The one guarded arrow between the states of copies; how many went along it."""
+    """The guarded arrow between the states of copies; how many went along it."""
     moved = session.exec(
         update(DeliveryRow)
         .where(which, col(DeliveryRow.state).in_(before))
@@ -214,6 +305,44 @@ def move_copies(
         .execution_options(synchronize_session=False)
     )
     return moved.rowcount
+
+
+def _move_each(
+    session: Session,
+    members: Sequence[Sequence[int]],
+    after: DeliveryState,
+    now: datetime,
+    reason: str = "",
+    batches: Sequence[int | None] | None = None,
+) -> int:
+    """The same arrow from pending, for lists of copies, each list into a batch of its own if there are any."""
+    postgres = session.get_bind().dialect.name == "postgresql"
+    rows = [
+        {"ids": _as_one_value(ids, postgres=postgres), "batch": batch}
+        for ids, batch in zip(members, batches or [None] * len(members), strict=True)
+    ]
+    moved = session.connection().execute(
+        update(DeliveryRow)
+        .where(_among(session), col(DeliveryRow.state) == DeliveryState.PENDING)
+        .values(state=after, changed_at=literal(now, Utc()), reason=reason)
+        .values(batch_id=bindparam("batch"), cap=None),
+        rows,
+    )
+    return moved.rowcount
+
+
+def _among(session: Session, ids: Sequence[int | None] | None = None) -> ColumnElement[bool]:
+    """Whether a copy is one of `ids`, or of the parameter of that name: a list that goes over as one value."""
+    postgres = session.get_bind().dialect.name == "postgresql"
+    value: Any = None if ids is None else _as_one_value(ids, postgres=postgres)
+    listed: Any = bindparam("ids", value, type_=ARRAY(Integer) if postgres else String(), required=ids is None)
+    if postgres:
+        return col(DeliveryRow.id) == func.any(listed)
+    return col(DeliveryRow.id).in_(select(literal_column("value")).select_from(func.json_each(listed)))
+
+
+def _as_one_value(ids: Sequence[int | None], *, postgres: bool) -> object:
+    return list(ids) if postgres else orjson.dumps(ids).decode()
 
 
 def _this_attempt(batch: Batch) -> tuple[ColumnElement[bool], ...]:

@@ -7,7 +7,11 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -169,9 +173,9 @@ def publish(
     if dry_run:
         _echo_lines(show.rehearsal_lines(route.rehearse(newsroom, chosen)))
         return
+    ask = _agree if sys.stdin.isatty() and not yes else _always
     try:
-        with _Progress(f"Sending {chosen.name}") as progress:
-            ask = _agree if sys.stdin.isatty() and not yes else _always
+        with _Progress(f"Sending {chosen.name}") as progress, _stopping_at_signals(newsroom.stopping, progress):
             sent = route.publish(newsroom, chosen, anyway=anyway, agree=ask, progress=progress)
     except KeyboardInterrupt:
         raise DecisionNeeded(f"interrupted; `friday publish {chosen.name}` goes on where it stopped") from None
@@ -192,6 +196,26 @@ def report(slot: SlotName = None, as_json: AsJson = False) -> None:
         _echo_json(show.report_json(found))
     else:
         _echo_lines(show.report_lines(found))
+
+
+@app.command()
+def pause(slot: Annotated[str, typer.Argument(metavar="SLOT", help="The slot's date, such as 2026-11-27.")]) -> None:
+    """Stop an issue that is being sent, here or in another process; what is in flight comes home."""
+    from pipeline import publish as route
+
+    newsroom = _newsroom(writes=True)
+    route.pause(newsroom, newsroom.schedule.named(slot))
+    typer.echo(f"{slot} is paused; `friday resume {slot}` lets it go on.")
+
+
+@app.command()
+def resume(slot: Annotated[str, typer.Argument(metavar="SLOT", help="The slot's date, such as 2026-11-27.")]) -> None:
+    """Let a paused issue go on."""
+    from pipeline import publish as route
+
+    newsroom = _newsroom(writes=True)
+    route.resume(newsroom, newsroom.schedule.named(slot))
+    typer.echo(f"{slot} is no longer paused; `friday publish {slot}` sends the rest, or `friday serve` while the slot is due.")
 
 
 @app.command()
@@ -341,6 +365,27 @@ def _slot(newsroom: "Newsroom", name: str | None) -> "Slot":
     return newsroom.schedule.named(name) if name else newsroom.schedule.current(newsroom.now())
 
 
+@contextmanager
+def _stopping_at_signals(stopping: threading.Event, progress: "_Progress") -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the sending once what is in flight has come home.
+
+    Before anything is sent they end it at once, and so does a second Ctrl-C.
+    """
+
+    def stop(number: int, _frame: object) -> None:
+        if not progress.began or (stopping.is_set() and number == signal.SIGINT):
+            raise KeyboardInterrupt
+        stopping.set()
+        typer.echo("Stopping; what is in flight comes home first.", err=True)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _always(_issue: "RenderedIssue", _readers: int) -> bool:
     return True
 
@@ -375,22 +420,35 @@ def _echo_report(sent: "Report", *, as_json: bool) -> None:
 
 
 class _Progress:
-    """Copies settled, on stderr: a counter that rewrites itself at a terminal, else one line at the end."""
+    """How far the copies are, on stderr: a bar with rate and time left at a terminal, else one line at the end."""
 
     def __init__(self, label: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        what, rate = TextColumn("{task.description}"), TextColumn("{task.fields[rate]}")
+        columns = (what, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._label = label
+        self._task = self._bar.add_task(label, total=None, rate="")
+        self._first = 0
+        self.began = False
         self.done = 0
-        self._live = sys.stderr.isatty()
 
     def __enter__(self) -> Self:
         return self
 
-    def __call__(self, copies: int) -> None:
-        self.done += copies
-        if self._live:
-            typer.echo(f"\r{self._label}: {self.done:,}", err=True, nl=False)
+    def __call__(self, settled: int, copies: int) -> None:
+        if not self.began:
+            self.began, self._first = True, settled
+            self._bar.start()
+        self.done = settled - self._first
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, completed=settled, total=copies, rate=f"{speed:,.0f}/s" if speed else "")
 
     def __exit__(self, *_: object) -> None:
+        self._bar.stop()
         if self.done:
             copies = "1 copy" if self.done == 1 else f"{self.done:,} copies"
-            typer.echo(f"\r{self._label}: {copies} handled", err=True)
+            typer.echo(f"{self._label}: {copies} handled", err=True)

@@ -1,44 +1,78 @@
-"""Claim a batch, commit, hand it to the provider, settle; wait when asked to, stop when it is no use.
+"""Claim batches, commit, hand them to the provider, settle; wait when asked to, stop when it is no use.
 
-No database transaction is open while the provider is asked, and every outcome of a call has one arrow in
-the ledger. What another process left behind is taken up here too.
+One thread decides and writes: at each turn it settles what came home and claims what leaves next, in one
+transaction. The calls are made by others, as many at a time as the provider takes, and none is made while a
+transaction is open. Every outcome of a call has one arrow in the ledger.
 """
 
+import random
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from pipeline import batches, ledger
-from pipeline.batches import Batch
-from pipeline.books import DeliveryState, IssueRow, IssueState
+from pipeline.batches import Batch, Wanted
+from pipeline.books import DeliveryState, IssueRow, IssueState, Pause
 from pipeline.database import Database
 from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear
-from pipeline.issue import Parcel, RenderedIssue
-from pipeline.providers import Provider
+from pipeline.issue import Parcel, Receipt
+from pipeline.pace import Pace, Ramp
+from pipeline.providers import Provider, call_size
 
 # Longer than a provider's call may take: a batch of a living runner is left alone until then.
 PATIENCE = timedelta(minutes=5)
 # Keys are not trusted to their last second.
 KEY_MARGIN = timedelta(minutes=5)
-MOST_TRIES = 6
 MOST_UNCLEAR = 2
 # So many copies refused one by one, none accepted between, and it is rather the issue that is refused.
 MOST_REFUSED = 3
-LONGEST_WAIT = 120.0
 SHORTEST_PAUSE = 60.0
 POLL = 0.2
 WRITE_CHANCES = 4
+# Batches that are claimed beyond those in calls where each is a single copy, or claiming would hold them up.
+AHEAD = 50
+# How often an unknown copy is sent again without a person having asked for it.
+MOST_RESENT = 1
+
+Result = TypeVar("Result")
+Outcome = Callable[[Session], None]
+
+
+class Flight(NamedTuple):
+    """A batch on its way to the provider, and when its call began."""
+
+    batch: Batch
+    parcel: Parcel
+    began: datetime
+
+
+class Recalled(Exception):
+    """A call that was claimed and not begun, since there was reason to stop or to wait."""
+
+
+class Landing(NamedTuple):
+    """What came of a flight: receipts, or what went wrong."""
+
+    flight: Flight
+    receipts: Sequence[Receipt]
+    error: BaseException | None
 
 
 @dataclass
 class Delivery:
     """One run over the pending copies of one issue.
 
-    `tries`, `unclear` and `refused` count calls in a row that brought nothing.
+    `unclear` and `refused` count calls in a row that brought nothing. `progress` is told how many of the issue's
+    copies are settled, and of how many.
     """
 
     database: Database
@@ -49,171 +83,325 @@ class Delivery:
     now: Callable[[], datetime]
     wait: Callable[[float], object]
     stopping: threading.Event
-    progress: Callable[[int], None]
-    tries: int = 0
+    progress: Callable[[int, int], None]
+    ramp: Ramp | None = None
+    resends: bool = False
     unclear: int = 0
     refused: int = 0
+    trouble: BaseException | None = None
+    _aloft: set[int] = field(default_factory=set)
+    _again: deque[Batch] = field(default_factory=deque)
+    _landed: SimpleQueue[Landing] = field(default_factory=SimpleQueue)
+    _dry: bool = False
+    _asked_log: bool = False
 
     def run(self) -> None:
         """Send until no copy of the issue is pending or on the way, then close it.
 
         Raises:
             ProviderError: the issue is paused; what it says is what to look at.
-            DecisionNeeded: it was asked to stop; whatever was in flight is settled.
+            DecisionNeeded: it was asked to stop, or a person or the ramp has paused it; what was in flight is settled.
         """
-        rendered = self.issue.rendered
-        while self._goes_on():
-            self._take_up_what_was_left(rendered)
-            if self.stopping.is_set():
-                break
-            with self.database.write() as session:
-                claimed = batches.claim(
-                    session, self.issue, rendered.base_url, self.provider.limits.copies, self.runner, self.now()
-                )
-            if claimed:
-                self._hand_over(rendered, *claimed)
-            elif self._others_are_at_work():
-                self.wait(POLL)
-            else:
-                break
-        with self.database.write() as session:
-            ledger.close(session, self.issue, self.now())
-            issue = session.get_one(IssueRow, self.issue.id, populate_existing=True)
-        if issue.state == IssueState.PAUSED:
-            raise ProviderError(issue.trouble)
-        if issue.state == IssueState.SENDING:
-            raise DecisionNeeded(f"stopped; `friday publish {issue.slot}` goes on where it stopped")
+        limits = self.provider.limits
+        self._rendered = self.issue.rendered
+        self._size = call_size(limits, self._rendered)
+        self._window = limits.connections + (AHEAD if self._size == 1 else 0)
+        self._pace = Pace(limits.per_second, random.random)
+        self._count()
+        self._take_up_what_was_left()
+        with ThreadPoolExecutor(limits.connections, thread_name_prefix="call") as callers:
+            try:
+                while self._aloft or not self._dry or self._goes_round_again():
+                    for flight in self._turn(self._gather()):
+                        self._aloft.add(flight.batch.id)
+                        callers.submit(self._call, flight)
+            except BaseException as error:
+                # Whatever ends the run, what is in flight comes home first.
+                self.trouble = self.trouble or error
+                callers.shutdown()
+                with suppress(DecisionNeeded):
+                    self._turn(self._drain())
+                raise
+        self._end()
 
-    def _goes_on(self) -> bool:
-        if self.stopping.is_set():
-            return False
+    def ask_the_log(self) -> int:
+        """Look in the provider's own log for copies that nobody can tell of; how many it decided."""
+        if not self.provider.limits.has_log:
+            return 0
         with self.database.read() as session:
-            return session.get_one(IssueRow, self.issue.id).state == IssueState.SENDING
+            lost = ledger.lost_sight_of(session, self.issue)
+        if not lost:
+            return 0
+        receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], lost[0].attempted_at)
+        return self._keep(lambda session: ledger.found(session, self.issue, receipts, self.now()))
 
-    def _others_are_at_work(self) -> bool:
-        with self.database.read() as session:
-            return ledger.is_on_the_way(session, self.issue)
+    def _gather(self) -> list[Landing]:
+        """What came home; where nothing may leave now, wait for it."""
+        delay = self._pace.delay(self.now())
+        if self._aloft and (self._dry or delay or len(self._aloft) >= self._window):
+            try:
+                first = self._landed.get(timeout=delay if delay and not self._dry else None)
+            except Empty:
+                return []
+            return [first, *self._drain()]
+        if delay and not self.stopping.is_set():
+            self.wait(delay)
+        return self._drain()
 
-    def _take_up_what_was_left(self, rendered: RenderedIssue) -> None:
-        with self.database.read() as session:
-            left = batches.in_flight(session, self.issue)
-        for batch in left:
-            held_by_another = batch.runner and self.is_running(batch.runner)
-            if held_by_another and self.now() - batch.attempted_at < PATIENCE:
-                continue
-            if not self._goes_on():
-                return
-            self._try_again(rendered, batch, "the process that was sending it ended before the answer")
+    def _drain(self) -> list[Landing]:
+        landed: list[Landing] = []
+        with suppress(Empty):
+            while True:
+                landed.append(self._landed.get_nowait())
+        return landed
 
-    def _try_again(self, rendered: RenderedIssue, batch: Batch, reason: str) -> None:
+    def _turn(self, landed: Sequence[Landing]) -> list[Flight]:
+        """Settle what came home and claim what leaves next, in one transaction."""
+        for landing in landed:
+            if landing.error and not isinstance(landing.error, Exception):
+                raise landing.error
+        outcomes = [self._judge(landing) for landing in landed]
+        stops = self.stopping.is_set() or self.trouble is not None
+        room = 0 if stops else self._pace.room(self.now(), self._window - len(self._aloft) + len(landed))
+        if not outcomes and not room:
+            self._dry = stops
+            return []
+        again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
+
+        def write(session: Session) -> list[tuple[Batch, Parcel]]:
+            for outcome in outcomes:
+                outcome(session)
+            leaving = [ready for batch in again if (ready := self._once_more(session, batch))]
+            return leaving + (self._claim(session, room - len(leaving)) if room > len(leaving) else [])
+
+        leaving = self._keep(write)
+        self._dry = stops or len(leaving) < room
+        self._aloft.difference_update(landing.flight.batch.id for landing in landed)
+        if landed:
+            self.progress(self._done, self._total)
+        for _ in leaving:
+            self._pace.left(self.now())
+        return [Flight(batch, parcel, self.now()) for batch, parcel in leaving]
+
+    def _claim(self, session: Session, calls: int) -> list[tuple[Batch, Parcel]]:
+        now = self.now()
+        most = self._size * calls
+        if self.ramp:
+            today = self.ramp.allowance(now)
+            most = min(most, today.copies - batches.left_since(session, today.since))
+            if most <= 0:
+                trouble = f"the warm-up lets {today.copies:,} copies go today; it goes on by itself tomorrow"
+                if batches.is_on_the_way(session, self.issue):
+                    ledger.pause(session, self.issue, Pause.RAMP, trouble, today.until)
+                return []
+        return batches.claim(session, self.issue, self._rendered, Wanted(self._size, calls, most), self.runner, now)
+
+    def _once_more(self, session: Session, batch: Batch) -> tuple[Batch, Parcel] | None:
         """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell."""
-        with self.database.write() as session:
-            held = batches.take_over(session, batch, self.runner, self.now())
-            parcel = batches.parcel_again(session, self.issue, rendered.base_url, held) if held else None
-            if held and not (parcel and self._key_lives(held)):
-                batches.lose_sight(session, held, self.now(), reason)
-        if held and parcel and self._key_lives(held):
-            self._hand_over(rendered, held, parcel)
+        held = batches.take_over(session, batch, self.runner, self.now())
+        if held is None:
+            return None
+        parcel = batches.parcel_again(session, self.issue, self._rendered, held)
+        if parcel and self._key_lives(held):
+            return held, parcel
+        batches.lose_sight(session, held, self.now(), "the call ended before the answer, and cannot be made again")
+        return None
+
+    def _call(self, flight: Flight) -> None:
+        begun = flight._replace(began=self.now())
+        if self.stopping.is_set() or self.trouble or self._pace.waits(begun.began):
+            self._landed.put(Landing(begun, (), Recalled()))
+            return
+        try:
+            landing = Landing(begun, self.provider.send(self._rendered, flight.parcel), None)
+        except BaseException as error:  # noqa: BLE001 - whatever happened, the run must hear of it
+            landing = Landing(begun, (), error)
+        self._landed.put(landing)
+
+    def _judge(self, landing: Landing) -> Outcome:
+        """What the ledger must say of a call, and what follows for the next ones."""
+        flight, receipts, error = landing
+        batch, parcel, _ = flight
+        now = self.now()
+        if error is None:
+            self._pace.went_well()
+            self.unclear = self.refused = 0
+            self._done += len(parcel.copies)
+            return lambda session: batches.settle(session, batch, parcel, receipts, now)
+        if isinstance(error, Recalled):
+            return _give_back(batch, now, error) if batch.attempt == 1 else self._unseen(flight, "it was not sent again")
+        if not isinstance(error, ProviderError):
+            # A bug in the adapter; bytes may have left before it struck, and would again.
+            stop = self._stop_for(error, f"a bug in the provider: {type(error).__name__}", None)
+            return _both(self._unseen(flight, str(error) or type(error).__name__), stop)
+        # Under a key that lives the provider answers for the first attempt too: what it refuses whole never left.
+        first = batch.attempt == 1 or (isinstance(error, CallRefused) and self._key_lives(batch))
+        return self._failed(flight, error) if first else self._nobody_can_tell(flight, error)
+
+    def _failed(self, flight: Flight, error: ProviderError) -> Outcome:
+        if isinstance(error, Unclear):
+            return self._nobody_can_tell(flight, error)
+        if isinstance(error, CallRefused):
+            return self._split(flight, error)
+        return _both(_give_back(flight.batch, self.now(), error), self._back_off(flight.began, error))
+
+    def _nobody_can_tell(self, flight: Flight, error: ProviderError) -> Outcome:
+        unseen = self._unseen(flight, str(error))
+        if self._key_lives(flight.batch):
+            return _both(unseen, self._back_off(flight.began, error))
+        self.unclear += 1
+        too_often = self.unclear >= MOST_UNCLEAR or not isinstance(error, Unclear)
+        return _both(unseen, self._pause_for(error) if too_often else None)
+
+    def _unseen(self, flight: Flight, reason: str) -> Outcome:
+        # While its key lives the batch stays as sending: it goes out again under it, by this run or the next.
+        batch, now = flight.batch, self.now()
+        if self._key_lives(batch):
+            self._again.append(batch)
+            return lambda session: batches.let_go(session, batch)
+        self._done += len(flight.parcel.copies)
+        return lambda session: batches.lose_sight(session, batch, now, reason)
 
     def _key_lives(self, batch: Batch) -> bool:
         lifetime = self.provider.limits.key_lifetime
         return lifetime is not None and self.now() - batch.claimed_at < lifetime - KEY_MARGIN
 
-    def _hand_over(self, rendered: RenderedIssue, batch: Batch, parcel: Parcel) -> None:
-        try:
-            receipts = self.provider.send(rendered, parcel)
-        except Exception as error:  # noqa: BLE001 - whatever happened, the ledger must say what became of the copies
-            self._went_wrong(rendered, batch, len(parcel.copies), error)
-            return
-        self._keep(lambda session: batches.settle(session, batch, parcel, receipts, self.now()))
-        self.tries = self.unclear = self.refused = 0
-        self.progress(len(parcel.copies))
-
-    def _keep(self, outcome: Callable[[Session], None]) -> None:
-        """Write down what the provider said, which nobody can ask it again: the database gets several chances."""
-        for chance in range(1, WRITE_CHANCES + 1):
-            try:
-                with self.database.write() as session:
-                    outcome(session)
-            except OperationalError:
-                if chance == WRITE_CHANCES:
-                    raise
-                self.wait(2.0**chance)
-            else:
-                return
-
-    def _went_wrong(self, rendered: RenderedIssue, batch: Batch, copies: int, error: Exception) -> None:
-        if not isinstance(error, ProviderError):
-            # A bug in the adapter; bytes may have left before it struck, and would again.
-            self._leave_unclear(batch, str(error) or type(error).__name__)
-            with self.database.write() as session:
-                ledger.pause(session, self.issue, f"a bug in the provider: {type(error).__name__}", None)
-            raise error
-        # Under a key that lives the provider answers for the first attempt too: what it refuses whole never left.
-        first = batch.attempt == 1 or (isinstance(error, CallRefused) and self._key_lives(batch))
-        if isinstance(error, Unclear) or not first:
-            self._unclear(rendered, batch, error)
-        elif isinstance(error, CallRefused):
-            self._split(batch, copies, error)
-        else:
-            self._keep(lambda session: batches.give_back(session, batch, self.now(), str(error)))
-            if not isinstance(error, NotProcessed):
-                self._pause(error)
-            self._back_off(error)
-
-    def _unclear(self, rendered: RenderedIssue, batch: Batch, error: ProviderError) -> None:
-        self._leave_unclear(batch, str(error))
-        if self._key_lives(batch):
-            if isinstance(error, AccountRefused):
-                self._pause(error)
-            self._back_off(error)
-            if self._goes_on():
-                self._try_again(rendered, batch, str(error))
-            return
-        self.unclear += 1
-        if self.unclear >= MOST_UNCLEAR or not isinstance(error, Unclear):
-            self._pause(error)
-
-    def _leave_unclear(self, batch: Batch, reason: str) -> None:
-        # While its key lives the batch stays as sending: it goes out again under it, by this run or the next.
-        if self._key_lives(batch):
-            self._keep(lambda session: batches.let_go(session, batch))
-        else:
-            self._keep(lambda session: batches.lose_sight(session, batch, self.now(), reason))
-
-    def _back_off(self, error: ProviderError) -> None:
-        self.tries += 1
-        seconds = self._asked(error) or 2.0**self.tries
-        if self.tries >= MOST_TRIES or seconds > LONGEST_WAIT:
-            self._pause(error)
-        self.wait(seconds)
-
-    def _asked(self, error: ProviderError) -> float:
+    def _back_off(self, began: datetime, error: ProviderError) -> Outcome | None:
         asked = error.retry_after if isinstance(error, NotProcessed) else None
-        return asked.total_seconds() if asked else 0.0
+        gives_up = self._pace.went_wrong(began, self.now(), asked)
+        return self._pause_for(error) if gives_up or isinstance(error, AccountRefused) else None
 
-    def _split(self, batch: Batch, copies: int, error: CallRefused) -> None:
+    def _split(self, flight: Flight, error: CallRefused) -> Outcome:
         """Halve a refused batch; let a copy that is refused alone go last, and reject it if it is refused again."""
+        batch, copies, now = flight.batch, len(flight.parcel.copies), self.now()
         if copies > 1:
-            half = (copies + 1) // 2
-            self._keep(lambda session: batches.give_back(session, batch, self.now(), str(error), cap=half))
-            return
+            return _give_back(batch, now, error, cap=(copies + 1) // 2)
         with self.database.read() as session:
-            some_accepted = ledger.tally(session, self.issue)[DeliveryState.ACCEPTED] > 0
+            some_accepted = ledger.has_any(session, self.issue, DeliveryState.ACCEPTED)
         if batch.suspect and some_accepted:
-            self._keep(lambda session: batches.reject(session, batch, self.now(), str(error)))
-            self.progress(1)
-            return
-        self._keep(lambda session: batches.give_back(session, batch, self.now(), str(error), suspect=True))
+            self._done += 1
+            return lambda session: batches.reject(session, batch, now, str(error))
         self.refused += 1
-        if self.refused >= MOST_REFUSED:
-            self._pause(error)
+        back = _give_back(batch, now, error, suspect=True)
+        return _both(back, self._pause_for(error) if self.refused >= MOST_REFUSED else None)
 
-    def _pause(self, error: ProviderError) -> None:
+    def _pause_for(self, error: ProviderError) -> Outcome:
         # Without a key, trying again what is unclear would only make more copies unknown.
         keyed = self.provider.limits.key_lifetime is not None
         passes = isinstance(error, NotProcessed) or (keyed and isinstance(error, Unclear))
-        after = max(self._asked(error), SHORTEST_PAUSE)
-        with self.database.write() as session:
-            ledger.pause(session, self.issue, str(error), self.now() + timedelta(seconds=after) if passes else None)
-        raise error
+        asked = error.retry_after if isinstance(error, NotProcessed) and error.retry_after else timedelta(0)
+        after = max(asked, timedelta(seconds=SHORTEST_PAUSE))
+        return self._stop_for(error, str(error), self.now() + after if passes else None)
+
+    def _stop_for(self, error: BaseException, said: str, resume_at: datetime | None) -> Outcome:
+        self.trouble = self.trouble or error
+
+        def stop(session: Session) -> None:
+            ledger.pause(session, self.issue, Pause.TROUBLE, said, resume_at)
+
+        return stop
+
+    def _goes_round_again(self) -> bool:
+        """Whether there is more to do though nothing is aloft and nothing could be claimed."""
+        if self.stopping.is_set() or self.trouble:
+            return False
+        with self.database.read() as session:
+            if session.get_one(IssueRow, self.issue.id).state != IssueState.SENDING:
+                return False
+            on_the_way = batches.is_on_the_way(session, self.issue)
+        if self._again:
+            return True
+        if on_the_way:
+            if not self._take_up_what_was_left():
+                self.wait(POLL)
+            return True
+        return self._asks_about_the_unknown()
+
+    def _take_up_what_was_left(self) -> bool:
+        """Batches of runners that are gone, or silent for long: they go out again, or nobody can tell."""
+        with self.database.read() as session:
+            left = batches.in_flight(session, self.issue)
+        known = self._aloft | {batch.id for batch in self._again}
+        for batch in left:
+            held_by_another = batch.runner and self.is_running(batch.runner)
+            waits = held_by_another and self.now() - batch.attempted_at < PATIENCE
+            if batch.id not in known and not waits:
+                self._again.append(batch)
+        return bool(self._again)
+
+    def _asks_about_the_unknown(self) -> bool:
+        """Ask the log once; then, where that was chosen, send again what it does not show. Whether copies wait anew."""
+        if self._asked_log:
+            return False
+        self._asked_log = True
+        try:
+            self.ask_the_log()
+        except ProviderError:
+            # The log is a help and not a condition: what it does not tell stays unknown, and it is asked again later.
+            return False
+        if not self.resends:
+            return False
+        return self.send_again() > 0
+
+    def send_again(self) -> int:
+        """Make unknown copies pending that were not sent again before; how many. The log gets time to show them first."""
+        limits, now = self.provider.limits, self.now()
+        with self.database.read() as session:
+            lost = [each for each in ledger.lost_sight_of(session, self.issue) if each.resent < MOST_RESENT]
+        if limits.has_log:
+            lost = [each for each in lost if now - each.attempted_at >= limits.log_lag]
+        refs = [each.copy.ref for each in lost]
+        return self._keep(lambda session: ledger.send_again(session, self.issue, refs, now)) if refs else 0
+
+    def _count(self) -> None:
+        with self.database.read() as session:
+            counts = ledger.tally(session, self.issue)
+        counts.pop(DeliveryState.EXCLUDED, None)
+        self._total = counts.total()
+        self._done = self._total - counts[DeliveryState.PENDING] - counts[DeliveryState.SENDING]
+        self.progress(self._done, self._total)
+
+    def _keep(self, change: Callable[[Session], Result]) -> Result:
+        """Write to the ledger; the database gets several chances, since nobody can ask the provider again.
+
+        Raises:
+            DecisionNeeded: it cannot be written.
+        """
+        for chance in range(1, WRITE_CHANCES + 1):
+            try:
+                with self.database.write() as session:
+                    return change(session)
+            except OperationalError as error:
+                if chance == WRITE_CHANCES:
+                    again = f"mend that, and `friday publish {self.issue.slot}` goes on where it stopped"
+                    raise DecisionNeeded(f"the ledger cannot be written: {error.orig}; {again}") from error
+                self.wait(2.0**chance)
+        raise AssertionError("unreachable")
+
+    def _end(self) -> None:
+        if self.trouble:
+            raise self.trouble
+
+        def close(session: Session) -> IssueRow:
+            ledger.close(session, self.issue, self.now())
+            return session.get_one(IssueRow, self.issue.id, populate_existing=True)
+
+        issue = self._keep(close)
+        self.progress(self._done, self._total)
+        if issue.state == IssueState.PAUSED:
+            raise (ProviderError if issue.paused_by == Pause.TROUBLE else DecisionNeeded)(issue.trouble)
+        if issue.state == IssueState.SENDING:
+            raise DecisionNeeded(f"stopped; `friday publish {issue.slot}` goes on where it stopped")
+
+
+def _give_back(batch: Batch, now: datetime, error: Exception, cap: int | None = None, *, suspect: bool = False) -> Outcome:
+    return lambda session: batches.give_back(session, batch, now, str(error), cap, suspect=suspect)
+
+
+def _both(first: Outcome, second: Outcome | None) -> Outcome:
+    def outcome(session: Session) -> None:
+        first(session)
+        if second:
+            second(session)
+
+    return outcome

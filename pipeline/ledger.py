@@ -4,24 +4,24 @@ Every function takes a session and commits nothing itself. Every change of state
 the state it leaves, so a second process that does the same finds nothing to do.
 """
 
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, insert
+from sqlalchemy import ColumnElement, Text, bindparam, case, cast, insert, literal, literal_column
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, func, select, update
 
-from pipeline.batches import move_copies
-from pipeline.books import DeliveryRow, DeliveryState, IssueRow, IssueState, ToldRow
+from pipeline.batches import believe, move_copies
+from pipeline.books import BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, Pause, ToldRow
+from pipeline.database import Utc
 from pipeline.errors import DecisionNeeded, UsageError
-from pipeline.issue import Draft, Slot, Story
+from pipeline.issue import Copy, Draft, Receipt, Slot, Story
 from subscribers.models import State, Subscriber, Suppression
 
-_ENROL_BATCH = 5_000
+_NO_PAUSE: dict[str, object] = {"paused_by": "", "trouble": "", "resume_at": None}
 _ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
@@ -48,6 +48,17 @@ class Report:
     counts: dict[str, int]
     unknown: tuple[Unknown, ...]
     trouble: str
+    paused_by: str
+    fates: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An unknown copy as a provider's log is asked about it; its way out is not part of it."""
+
+    copy: Copy
+    resent: int
+    attempted_at: datetime
 
 
 class Decision(StrEnum):
@@ -143,38 +154,41 @@ def enrol(session: Session, issue: IssueRow, now: datetime) -> None:
     """
     if not _move_issue(session, issue, (IssueState.APPROVED,), state=IssueState.SENDING, enrolled_at=now):
         return
-    audience = session.exec(
-        select(Subscriber.id, Suppression.why)
+    ref = func.lower(func.hex(func.randomblob(16)))
+    if session.get_bind().dialect.name == "postgresql":
+        ref = func.replace(cast(func.gen_random_uuid(), Text), "-", "")
+    barred = col(Suppression.why)
+    audience = (
+        select(
+            literal(issue.id),
+            col(Subscriber.id),
+            ref,
+            case((barred.is_(None), DeliveryState.PENDING.value), else_=DeliveryState.EXCLUDED.value),
+            func.coalesce(barred, ""),
+            literal(value=False),
+            literal(now, Utc()),
+        )  # type: ignore[call-overload]  # more columns than sqlmodel has overloads for
         .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
         .where(Subscriber.state == State.ACTIVE)
         .order_by(col(Subscriber.id))
     )
-    for rows in audience.partitions(_ENROL_BATCH):
-        deliveries = [
-            {
-                "issue_id": issue.id,
-                "subscriber_id": subscriber,
-                "ref": uuid.uuid4().hex,
-                "state": DeliveryState.EXCLUDED if why else DeliveryState.PENDING,
-                "reason": why or "",
-                "suspect": False,
-                "changed_at": now,
-            }
-            for subscriber, why in rows
-        ]
-        session.execute(insert(DeliveryRow), deliveries)
+    columns = ["issue_id", "subscriber_id", "ref", "state", "reason", "suspect", "changed_at"]
+    session.execute(insert(DeliveryRow).from_select(columns, audience))
 
 
-def pause(session: Session, issue: IssueRow, trouble: str, resume_at: datetime | None) -> None:
-    """Stop claiming: until a time at which the trouble may have passed, or until a person has mended it."""
+def pause(session: Session, issue: IssueRow, by: Pause, trouble: str, resume_at: datetime | None = None) -> bool:
+    """Stop claiming, until a time at which the trouble may have passed or until a person says so.
+
+    False if it was not sending.
+    """
     _lock(session, issue)
-    paused = {"state": IssueState.PAUSED, "trouble": trouble, "resume_at": resume_at}
-    _move_issue(session, issue, (IssueState.SENDING,), **paused)
+    paused = {"state": IssueState.PAUSED, "paused_by": by, "trouble": trouble, "resume_at": resume_at}
+    return _move_issue(session, issue, (IssueState.SENDING,), **paused)
 
 
-def resume(session: Session, issue: IssueRow) -> None:
-    """Go on with a paused issue."""
-    _move_issue(session, issue, (IssueState.PAUSED,), state=IssueState.SENDING, trouble="", resume_at=None)
+def resume(session: Session, issue: IssueRow) -> bool:
+    """Go on with a paused issue; False if it was not paused."""
+    return _move_issue(session, issue, (IssueState.PAUSED,), state=IssueState.SENDING, **_NO_PAUSE)
 
 
 def close(session: Session, issue: IssueRow, now: datetime) -> None:
@@ -185,19 +199,75 @@ def close(session: Session, issue: IssueRow, now: datetime) -> None:
         return
     state = IssueState.NEEDS_DECISION if counts[DeliveryState.UNKNOWN] else IssueState.SENT
     before = (IssueState.SENDING, IssueState.PAUSED, IssueState.NEEDS_DECISION)
-    _move_issue(session, issue, before, state=state, closed_at=now, trouble="", resume_at=None)
+    _move_issue(session, issue, before, state=state, closed_at=now, **_NO_PAUSE)
 
 
-def is_on_the_way(session: Session, issue: IssueRow) -> bool:
-    """Whether a copy of the issue is still pending or sending."""
-    counts = tally(session, issue)
-    return any(counts[state] for state in _ON_THE_WAY)
+def to_go_on_with(session: Session, now: datetime) -> IssueRow | None:
+    """The oldest issue that a ramp has paused until now or earlier."""
+    due = (IssueRow.state == IssueState.PAUSED, IssueRow.paused_by == Pause.RAMP, col(IssueRow.resume_at) <= now)
+    return session.exec(select(IssueRow).where(*due).order_by(col(IssueRow.slot)).limit(1)).first()
+
+
+def undecided(session: Session, since: datetime) -> Sequence[IssueRow]:
+    """The issues that were closed since an instant with copies that nobody can tell of."""
+    query = select(IssueRow).where(IssueRow.state == IssueState.NEEDS_DECISION, col(IssueRow.closed_at) >= since)
+    return session.exec(query.order_by(col(IssueRow.slot))).all()
+
+
+def has_any(session: Session, issue: IssueRow, state: DeliveryState) -> bool:
+    """Whether a copy of the issue is in a state."""
+    there = select(DeliveryRow.id).where(DeliveryRow.issue_id == issue.id, DeliveryRow.state == state).limit(1)
+    return session.exec(there).first() is not None
 
 
 def tally(session: Session, issue: IssueRow) -> Counter[str]:
     """How many copies are in each state."""
     query = select(DeliveryRow.state, func.count()).where(DeliveryRow.issue_id == issue.id).group_by(DeliveryRow.state)
     return Counter(dict(session.exec(query).all()))
+
+
+def fates(session: Session, issue: IssueRow) -> dict[str, int]:
+    """How many copies have each fate that events have told of."""
+    told = (DeliveryRow.issue_id == issue.id, DeliveryRow.fate != "")
+    query = select(DeliveryRow.fate, func.count()).where(*told).group_by(DeliveryRow.fate)
+    counts = dict(session.exec(query).all())
+    return {fate.value: counts[fate] for fate in Fate if fate in counts}
+
+
+def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:
+    """The unknown copies with what a provider must be told to look for them, in the order of the last attempt."""
+    query = (
+        select(DeliveryRow.ref, Subscriber.address, DeliveryRow.resent, BatchRow.attempted_at)
+        .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
+        .join(BatchRow, col(BatchRow.id) == col(DeliveryRow.batch_id))
+        .where(DeliveryRow.issue_id == issue.id, col(DeliveryRow.state) == literal_column(f"'{DeliveryState.UNKNOWN.value}'"))
+        .order_by(col(BatchRow.attempted_at), col(DeliveryRow.id))
+    )
+    return [Lost(Copy(ref, address, ""), resent, at) for ref, address, resent, at in session.exec(query)]
+
+
+def found(session: Session, issue: IssueRow, receipts: Sequence[Receipt], now: datetime) -> int:
+    """Believe the provider's log about unknown copies; how many it settled."""
+    moved = believe(session, receipts, (DeliveryState.UNKNOWN,), now)
+    if moved:
+        close(session, issue, now)
+    return moved
+
+
+def send_again(session: Session, issue: IssueRow, refs: Sequence[str], now: datetime) -> int:
+    """Make unknown copies pending, since `on_unknown` asks for it; how many. A copy has this once."""
+    rows = [{"this_ref": ref} for ref in refs]
+    moved = session.connection().execute(
+        update(DeliveryRow)
+        .where(col(DeliveryRow.ref) == bindparam("this_ref"), col(DeliveryRow.state) == DeliveryState.UNKNOWN)
+        .values(
+            state=DeliveryState.PENDING, batch_id=None, resent=DeliveryRow.resent + 1, reason="sent again: on_unknown",
+            changed_at=literal(now, Utc()),
+        ),
+        rows,
+    ).rowcount  # fmt: skip
+    _move_issue(session, issue, (IssueState.NEEDS_DECISION,), state=IssueState.SENDING, closed_at=None)
+    return moved
 
 
 def report(session: Session, issue: IssueRow) -> Report:
@@ -222,6 +292,8 @@ def report(session: Session, issue: IssueRow) -> Report:
         counts={state.value: counts[state] for state in states},
         unknown=tuple(Unknown(address or "erased", ref, since, reason) for address, ref, since, reason in unknown),
         trouble=issue.trouble,
+        paused_by=issue.paused_by,
+        fates=fates(session, issue),
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.database import Database
 from pipeline.errors import ConfigError, Problem
 from pipeline.glossary import read_glossary
 from pipeline.issue import Masthead, Term
+from pipeline.pace import Ramp
 from pipeline.providers import Provider, build_provider
 from pipeline.schedule import Schedule
 from pipeline.sources import Source, build_sources
@@ -67,6 +68,12 @@ class Newsroom:
             ContentError: a term is broken.
         """
         return read_glossary(self.config.terms)
+
+    @property
+    def ramp(self) -> Ramp | None:
+        """How many copies a young domain may send a day."""
+        plan = self.config.warm_up
+        return Ramp(plan.begins, plan.first_day, plan.growth, self.schedule.zone) if plan else None
 
     @cached_property
     def trust(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline import inbox, ledger
-from pipeline.books import IssueRow, IssueState
+from pipeline.books import IssueRow, IssueState, Pause
 from pipeline.compose import compose
 from pipeline.deliver import Delivery
 from pipeline.errors import ContentError, DecisionNeeded, Problem, UsageError
@@ -39,6 +39,8 @@ from subscribers import roll
 
 # Collecting itself may take a while, and rings a little late.
 SLACK = timedelta(hours=1)
+# Providers keep their logs for a few days at least.
+LOG_WINDOW = timedelta(days=3)
 
 
 def draft(newsroom: Newsroom, slot: Slot) -> Draft:
@@ -126,7 +128,7 @@ def publish(
     *,
     anyway: bool = False,
     agree: Callable[[RenderedIssue, int], bool] = lambda _issue, _readers: True,
-    progress: Callable[[int], None] = lambda _copies: None,
+    progress: Callable[[int, int], None] = lambda _settled, _copies: None,
 ) -> Report:
     """Run the whole route for a slot. Whoever got a copy before gets none again.
 
@@ -136,11 +138,11 @@ def publish(
         anyway: begin though the slot has not opened yet, or its grace is over. Once the audience is
             enrolled that decision has been taken, and the issue is finished whenever this is called.
         agree: asked with the issue and the number of its readers before they are enrolled.
-        progress: told the number of copies settled, batch by batch.
+        progress: told how many copies of the issue are settled, and of how many.
 
     Raises:
         ContentError: a finding blocks it; nothing was written.
-        DecisionNeeded: not due, or `agree` said no; nothing was enrolled.
+        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; or a person has paused the issue.
         ProviderError: the provider stands in the way; the issue is paused and nothing is lost.
     """
     issue = _frozen(newsroom, slot)
@@ -155,21 +157,76 @@ def publish(
             raise DecisionNeeded("not sent; nothing was written")
         issue = _enrol(newsroom, slot, drafted)
     if issue.state == IssueState.PAUSED:
+        if issue.paused_by == Pause.PERSON:
+            raise DecisionNeeded(f"{slot.name} was paused by a person; `friday resume {slot.name}` lets it go on")
         with newsroom.database.write() as session:
             ledger.resume(session, issue)
-    if issue.state in (IssueState.SENDING, IssueState.PAUSED):
-        Delivery(
-            newsroom.database,
-            newsroom.provider,
-            issue,
-            newsroom.runner,
-            is_running,
-            newsroom.now,
-            newsroom.wait,
-            newsroom.stopping,
-            progress,
-        ).run()
+    delivery = _delivery(newsroom, issue, progress)
+    if issue.state == IssueState.NEEDS_DECISION:
+        _settle_unknown(delivery)
+    elif issue.state in (IssueState.SENDING, IssueState.PAUSED):
+        delivery.run()
     return _report(newsroom, issue)
+
+
+def pause(newsroom: Newsroom, slot: Slot) -> None:
+    """Stop an issue's sending, wherever it runs; what is in flight comes home.
+
+    Raises:
+        UsageError: nothing is being sent for the slot.
+    """
+    issue = _known(newsroom, slot)
+    with newsroom.database.write() as session:
+        if not ledger.pause(session, issue, Pause.PERSON, "paused by a person"):
+            raise UsageError(f"{slot.name} is not being sent: it is {issue.state.replace('_', ' ')}")
+
+
+def resume(newsroom: Newsroom, slot: Slot) -> None:
+    """Let a paused issue go on; whoever publishes next sends the rest.
+
+    Raises:
+        UsageError: the slot's issue is not paused.
+    """
+    issue = _known(newsroom, slot)
+    with newsroom.database.write() as session:
+        if not ledger.resume(session, issue):
+            raise UsageError(f"{slot.name} is not paused: it is {issue.state.replace('_', ' ')}")
+
+
+def look_up_unknown(newsroom: Newsroom) -> int:
+    """Ask the provider's log about the copies of late issues that nobody can tell of; how many it decided.
+
+    Raises:
+        ProviderError: the log cannot be read now.
+    """
+    with newsroom.database.read() as session:
+        issues = ledger.undecided(session, newsroom.now() - LOG_WINDOW)
+    return sum(_settle_unknown(_delivery(newsroom, issue)) for issue in issues)
+
+
+def _settle_unknown(delivery: Delivery) -> int:
+    decided = delivery.ask_the_log()
+    if delivery.resends and delivery.send_again():
+        delivery.run()
+    return decided
+
+
+def _delivery(
+    newsroom: Newsroom, issue: IssueRow, progress: Callable[[int, int], None] = lambda _settled, _copies: None
+) -> Delivery:
+    return Delivery(
+        newsroom.database,
+        newsroom.provider,
+        issue,
+        newsroom.runner,
+        is_running,
+        newsroom.now,
+        newsroom.wait,
+        newsroom.stopping,
+        progress,
+        newsroom.ramp,
+        newsroom.resend_unknown,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +259,17 @@ def rehearse(newsroom: Newsroom, slot: Slot) -> Rehearsal:
 def publish_due(newsroom: Newsroom) -> Report | None:
     """What the clock rings for: publish the slot that is due, unless that is done or waits for a person.
 
-    An issue that was paused for what may pass by itself is tried again when it is time. A machine that was off
-    must look at the week before it picks from it.
+    An issue that was paused for what may pass by itself is tried again when it is time, and one that is spread
+    over days goes on with each of them, however long its slot is over. A machine that was off must look at the
+    week before it picks from it.
 
     Raises:
         FridayError: as `publish` does.
     """
+    with newsroom.database.read() as session:
+        spread = ledger.to_go_on_with(session, newsroom.now())
+    if spread:
+        return publish(newsroom, newsroom.schedule.named(spread.slot))
     slot = newsroom.schedule.due(newsroom.now())
     if slot is None:
         return None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.books import IssueState
+from pipeline.books import IssueState, Pause
 from pipeline.collect import Visit
 from pipeline.issue import Chosen, Draft, Finding, Reason
 from pipeline.ledger import Report
@@ -148,8 +148,13 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"{report.enrolled:,} enrolled = " + (" + ".join(parts) if parts else "nobody")
     if report.excluded:
         yield f"{report.excluded:,} suppressed and not enrolled"
-    if report.trouble:
+    if report.fates:
+        yield "Told of them since: " + ", ".join(f"{number:,} {_words(fate)}" for fate, number in report.fates.items())
+    if report.paused_by == Pause.PERSON:
+        yield f"Paused by a person; `friday resume {report.slot}` lets it go on."
+    elif report.trouble:
         yield f"Paused: {report.trouble}"
+    if report.paused_by == Pause.TROUBLE:
         yield f"Mend that and run `friday publish {report.slot}` again; nobody gets a second copy."
     if report.unknown:
         yield ""
@@ -174,4 +179,6 @@ def report_json(report: Report) -> dict[str, Any]:
             for each in report.unknown
         ],
         "trouble": report.trouble,
+        "paused_by": report.paused_by,
+        "fates": report.fates,
     }

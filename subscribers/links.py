@@ -4,3 +4,8 @@
 def leave_url(base_url: str, token: str) -> str:
     """Where a subscriber leaves: shown by GET, done by POST (RFC 8058)."""
     return f"{base_url}/u/{token}"
+
+
+def leave_mail(mailbox: str, token: str) -> str:
+    """The mailto address by which a subscriber leaves; the token stands in the subject, whose case mail servers keep."""
+    return f"mailto:{mailbox}?subject=leave-{token}"

@@ -336,9 +336,12 @@ def test_a_late_failure_does_not_undo_the_call_that_another_runner_is_in(world: 
 
     slow = Troubled(key_lifetime=KEY, trouble=fail_late)
     quick = FakeProvider(key_lifetime=KEY, after=accept_then)
-    first = threading.Thread(
-        target=route.publish, args=(replace(world.with_provider(slow), wait=lambda _seconds: has_failed.set()), world.slot)
-    )
+
+    def wait(seconds: float) -> None:
+        has_failed.set()
+        world.clock.wait(seconds)
+
+    first = threading.Thread(target=route.publish, args=(replace(world.with_provider(slow), wait=wait), world.slot))
     first.start()
     assert in_first.wait(5)
     world.clock.at += timedelta(minutes=6)

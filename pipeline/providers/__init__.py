@@ -110,6 +110,15 @@ class Provider(Protocol):
         """
 
 
+def call_size(limits: Limits, issue: RenderedIssue) -> int:
+    """How many copies of an issue one call takes, at least one."""
+    if limits.size is None:
+        return limits.copies
+    # Twice the mail itself is more than escaping, headers and a reader's own values come to.
+    heaviest = 2 * len((issue.html + issue.text).encode()) + 4_096
+    return max(1, min(limits.copies, limits.size // heaviest))
+
+
 def names() -> list[str]:
     """The providers that there are files for."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
