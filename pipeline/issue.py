@@ -284,11 +284,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a provider or a mail server tells later. `ref` or `address` may be empty, hardly both."""
+    """What a provider or a mail server tells later, of a copy by its `ref`, of an address, or of a subscriber by a token."""
 
     kind: Kind
     ref: str = ""
     address: str = ""
+    token: str = ""
     provider_id: str = ""
     reason: str = ""
 

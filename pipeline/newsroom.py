@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from pipeline import config as config_file
+from pipeline import mailbox
 from pipeline.config import TEMPLATE, Brand, Config, Folders, Secrets
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Problem
@@ -44,6 +45,11 @@ class Newsroom:
     wait: Callable[[float], object] = field(default=time.sleep)
     stopping: threading.Event = field(default_factory=threading.Event)
     resend_unknown: bool = False
+
+    @property
+    def provider_name(self) -> str:
+        """The provider by the name of its file."""
+        return str(self.config.provider.get("name"))
 
     @property
     def masthead(self) -> Masthead:
@@ -101,6 +107,8 @@ def open_newsroom(path: Path | None, environment: Mapping[str, str] | None = Non
     sources, wrong = build_sources(raw["sources"] if isinstance(raw.get("sources"), list) else [], found.parent)
     problems += wrong
     problems += _misplaced(raw, found.parent)
+    if config and config.mailbox:
+        problems += mailbox.check(config.mailbox, config.secrets)
     if problems or config is None or provider is None:
         number = len(problems)
         raise ConfigError(problems, f"{found} has {number} {'mistake' if number == 1 else 'mistakes'}:")

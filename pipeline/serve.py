@@ -11,12 +11,15 @@ import uvicorn
 
 from pipeline.clock import Bell, ringing
 from pipeline.collect import collect
+from pipeline.listen import apply_notices, read_mailbox
 from pipeline.newsroom import Newsroom
-from pipeline.publish import publish_due
+from pipeline.publish import look_up_unknown, publish_due
 from pipeline.web.pages import Server, listen
 from pipeline.web.public import public_app
 
 EVERY = timedelta(seconds=30)
+HEARS_EVERY = timedelta(seconds=10)
+LOOKS_EVERY = timedelta(minutes=10)
 
 log = logging.getLogger(__name__)
 
@@ -55,5 +58,20 @@ def bells(newsroom: Newsroom) -> list[Bell]:
             if visit.trouble:
                 log.warning("source %s: %s", visit.source, visit.trouble)
 
-    every = timedelta(hours=newsroom.config.timetable.collect_every_hours)
-    return [Bell("collect", every, collect_all), Bell("publish", EVERY, publish)]
+    def listen_to_all() -> None:
+        apply_notices(newsroom)
+
+    def read_all_mail() -> None:
+        read_mailbox(newsroom)
+        apply_notices(newsroom)
+
+    def look_up() -> None:
+        decided = look_up_unknown(newsroom)
+        if decided:
+            log.info("the log of %s decided %s unknown copies", newsroom.provider_name, decided)
+
+    collects = timedelta(hours=newsroom.config.timetable.collect_every_hours)
+    rung = [Bell("collect", collects, collect_all), Bell("publish", EVERY, publish)]
+    rung += [Bell("events", HEARS_EVERY, listen_to_all), Bell("unknown", LOOKS_EVERY, look_up)]
+    box = newsroom.config.mailbox
+    return rung + ([Bell("mailbox", timedelta(minutes=box.every_minutes), read_all_mail)] if box else [])

@@ -19,12 +19,12 @@ class State(StrEnum):
 
 
 class Why(StrEnum):
-    """Why an address is never to be mailed."""
+    """Why an address is never to be mailed, the weightiest reason last: it stays whatever is told in which order."""
 
-    BOUNCE = "bounce"
-    COMPLAINT = "complaint"
-    MANUAL = "manual"
     ERASED = "erased"
+    BOUNCE = "bounce"
+    MANUAL = "manual"
+    COMPLAINT = "complaint"
 
 
 def one_of(column: str, kinds: type[StrEnum]) -> CheckConstraint:

@@ -121,16 +121,27 @@ def _leave(session: Session, whom: ColumnElement[bool], now: datetime) -> bool:
 
 
 def suppress(session: Session, address: str, why: Why, now: datetime, note: str = "") -> bool:
-    """Never mail an address again; False if it was suppressed already, whose first reason stays.
+    """Never mail an address again; False if it was suppressed already, for a reason that weighs as much or more.
+
+    The subscriber is locked first, so that a copy is claimed either before this or never.
 
     Raises:
         UsageError: not a mail address.
     """
     key = normalise(address).key
-    if session.get(Suppression, key):
-        return False
-    session.add(Suppression(key=key, why=why, note=note, since=now))
-    return True
+    session.exec(select(Subscriber.id).where(Subscriber.key == key).with_for_update()).first()
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    new = insert(Suppression).values(key=key, why=why, note=note, since=now)
+    weaker = list(Why)[: list(Why).index(why)]
+    changed = session.execute(
+        new.on_conflict_do_update(
+            index_elements=["key"],
+            set_={"why": why, "note": note, "since": now},
+            where=col(Suppression.why).in_(weaker),
+        ).returning(col(Suppression.key))
+    )
+    session.expire_all()
+    return changed.first() is not None
 
 
 def listed(session: Session, state: State | None = None) -> Iterator[tuple[Subscriber, str | None]]:

@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from pipeline import ledger
 from pipeline.newsroom import Newsroom
 from pipeline.render import public_page
+from pipeline.web.hooks import add_hooks
 from pipeline.web.pages import LOOPBACK, issue_page, make_app, page_environment, serve_file
 from subscribers import roll
 from subscribers.models import State
@@ -56,6 +57,8 @@ def public_app(newsroom: Newsroom) -> FastAPI:
         if not found:
             return page("message.html", 404, title="This link is not known", text=_UNKNOWN_LINK)
         return page("message.html", title="You have left", text="No more issues are sent to you.")
+
+    add_hooks(app, newsroom)
 
     @app.exception_handler(404)
     def nothing(_request: Request, _error: Exception) -> HTMLResponse:
