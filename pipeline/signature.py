@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import dkim  # type: ignore[import-untyped] # it has no types
-from dkim import crypto  # type: ignore[import-untyped] # the same
+from dkim import crypto
 
 # RFC 8301, 3.2: what is shorter is taken for no signature at all.
 SHORTEST_KEY = 1024
