@@ -1,11 +1,12 @@
 """A mail server on loopback that takes mail as told: aiosmtpd, so that another's eyes read what we say."""
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -31,7 +32,7 @@ class Got:
 
     @property
     def mail(self) -> EmailMessage:
-        return message_from_bytes(self.content, policy=default)  # type: ignore[return-value] # by its policy it is one
+        return message_from_bytes(self.content, policy=default)
 
 
 @dataclass
@@ -50,11 +51,17 @@ class Sink:
     password: str = "secret"  # noqa: S105 - a test's
     auth_answer: str = "535 5.7.8 Authentication credentials invalid"
     connections: int = 0
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop, repr=False)
+    open_ones: set[Any] = field(default_factory=set, repr=False)
 
     @property
     def count(self) -> Counter[str]:
         """How often each command was heard."""
         return Counter(said.partition(" ")[0] for said in self.said)
+
+    def cut(self) -> None:
+        """End every connection without a word."""
+        self.loop.call_soon_threadsafe(lambda: [transport.abort() for transport in list(self.open_ones)])
 
     @property
     def readers(self) -> list[str]:
@@ -85,7 +92,7 @@ class Sink:
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         answer = self._answer(server, "MAIL")
-        if answer in (None, "250 OK"):
+        if answer is None or answer.startswith("2"):
             envelope.mail_from = address
             envelope.mail_options.extend(options)
         return answer or "250 OK"
@@ -94,17 +101,21 @@ class Sink:
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         answer = self._answer(server, "RCPT", address)
-        if answer in (None, "250 OK"):
+        if answer is None or answer.startswith("2"):
             envelope.rcpt_tos.append(address)
         return answer or "250 OK"
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - the same
         reader = envelope.rcpt_tos[0]
         answer = self._answer(server, "DATA", reader)
-        if answer in (None, DROP) or answer.startswith("250"):
+        if answer is None or answer == DROP or answer.startswith("2"):
             content = bytes(envelope.original_content or b"")
             self.got.append(Got(envelope.mail_from or "", reader, content, list(envelope.mail_options)))
         return answer or f"250 2.0.0 Ok: queued as Q{len(self.got)}"
+
+    async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802 - the same
+        self.said.append("QUIT")
+        return "221 Bye"
 
     async def handle_RSET(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802 - the same
         self.said.append("RSET")
@@ -120,16 +131,21 @@ class Sink:
 class _Talk(SMTP):
     """A connection that is closed with its server."""
 
-    def __init__(self, sink: Sink, open_ones: set[Any], **options: Any) -> None:
+    def __init__(self, sink: Sink, **options: Any) -> None:
         super().__init__(sink, **options)
         self._sink = sink
-        self._open_ones = open_ones
 
     def connection_made(self, transport: Any) -> None:
-        if transport not in self._open_ones and self._original_transport is None:
+        # The same connection is made again when TLS begins on it.
+        if self._original_transport is None:
             self._sink.connections += 1
-        self._open_ones.add(transport)
+        self._sink.open_ones.add(transport)
         super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.transport is not None:
+            self._sink.open_ones.discard(self.transport)
+        super().connection_lost(error)
 
 
 def server_context() -> ssl.SSLContext:
@@ -143,17 +159,20 @@ def server_context() -> ssl.SSLContext:
 def sink(security: str = "none", *, auth: bool = False, **options: Any) -> Iterator[Sink]:
     """A sink that listens; `security` as in `[provider]`, `options` are aiosmtpd's."""
     told = Sink()
-    loop = asyncio.new_event_loop()
-    open_ones: set[Any] = set()
+    loop = told.loop
     more: dict[str, Any] = {"hostname": "sink.example.com", "loop": loop, "enable_SMTPUTF8": True, **options}
     if security == "starttls":
         more |= {"tls_context": server_context(), "require_starttls": True}
     if auth:
-        more |= {"authenticator": told.authenticate, "auth_required": security == "starttls", "auth_require_tls": security == "starttls"}
+        more |= {
+            "authenticator": told.authenticate,
+            "auth_required": security == "starttls",
+            "auth_require_tls": security == "starttls",
+        }
 
     async def listen() -> asyncio.Server:
         context = server_context() if security == "tls" else None
-        return await loop.create_server(lambda: _Talk(told, open_ones, **more), "127.0.0.1", 0, ssl=context)
+        return await loop.create_server(lambda: _Talk(told, **more), "127.0.0.1", 0, ssl=context)
 
     server = loop.run_until_complete(listen())
     told.port = server.sockets[0].getsockname()[1]
@@ -165,7 +184,7 @@ def sink(security: str = "none", *, auth: bool = False, **options: Any) -> Itera
 
         async def end() -> None:
             server.close()
-            for transport in list(open_ones):
+            for transport in list(told.open_ones):
                 transport.abort()
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in others:
@@ -176,3 +195,41 @@ def sink(security: str = "none", *, auth: bool = False, **options: Any) -> Itera
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+@contextmanager
+def parrot(*answers: str) -> Iterator[int]:
+    """A server that says one answer after the other, whatever it hears; its port. After the last it hangs up.
+
+    An answer is a line, `DROP`, or empty where it says nothing at all until the client gives up.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    ending = threading.Event()
+
+    def talk() -> None:
+        while not ending.is_set():
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as heard, suppress(OSError):
+                for place, answer in enumerate(answers):
+                    before = answers[place - 1] if place else "354"
+                    while place and (line := heard.readline()) and before.startswith("354") and line != b".\r\n":
+                        pass
+                    if answer == DROP:
+                        break
+                    if not answer:
+                        ending.wait(20)
+                    connection.sendall(answer.encode() + b"\r\n")
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        ending.set()
+        with suppress(OSError):
+            socket.create_connection(listening.getsockname(), 1).close()
+        listening.close()
+        thread.join(10)
