@@ -456,8 +456,8 @@ def test_a_message_arrives_as_it_was_made(box: Sink) -> None:
         ({}, f"{'b' * 40}@news.example.com", f"{'b' * 40}@news.example.com"),
     ],
 )
-def test_the_envelope_names_the_copy_where_a_box_is_read(box: Sink, options: dict[str, str], mailbox: str, sender: str) -> None:
-    provider(box.port, **options).send(replace(ISSUE, mailbox=mailbox), ADA)
+def test_the_envelope_names_the_copy_where_a_box_is_read(box: Sink, table: dict[str, Any], mailbox: str, sender: str) -> None:
+    provider(box.port, **table).send(replace(ISSUE, mailbox=mailbox), ADA)
     assert [got.sender for got in box.got] == [sender]
 
 
