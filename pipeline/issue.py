@@ -291,6 +291,7 @@ class Event:
     address: str = ""
     provider_id: str = ""
     reason: str = ""
+    token: str = ""
 
 
 class Level(StrEnum):
