@@ -292,6 +292,7 @@ class Event:
     token: str = ""
     provider_id: str = ""
     reason: str = ""
+    token: str = ""
 
 
 class Level(StrEnum):
