@@ -19,13 +19,13 @@ from pipeline.errors import AccountRefused, CallRefused, NotProcessed, ProviderE
 from pipeline.providers import build_provider
 from pipeline.providers.mailgun import MOST_COPIES, Mailgun, form
 from pipeline.text import wire_address
-from tests.fake_mailgun import FakeMailgun, Reply, fake_mailgun
+from tests.fake_http import FakeHttp, Reply, fake_http
 from tests.test_providers import COPIES, ISSUE, PARCEL
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeMailgun]:
-    with fake_mailgun() as running:
+def fake() -> Iterator[FakeHttp]:
+    with fake_http() as running:
         yield running
 
 
@@ -37,23 +37,23 @@ def mailgun(url: str) -> Mailgun:
     return provider
 
 
-def test_one_call_carries_every_copy_under_the_domain_and_the_key(fake: FakeMailgun) -> None:
+def test_one_call_carries_every_copy_under_the_domain_and_the_key(fake: FakeHttp) -> None:
     mailgun(fake.url).send(ISSUE, PARCEL)
     (call,) = fake.calls
     assert call.path == "/v3/news.example.com/messages"
-    assert call.authorization == "Basic " + base64.b64encode(b"api:k-123").decode()
-    assert call.content_type.startswith("multipart/form-data; boundary=")
+    assert call.headers["authorization"] == "Basic " + base64.b64encode(b"api:k-123").decode()
+    assert call.headers["content-type"].startswith("multipart/form-data; boundary=")
     assert call.all("to") == [wire_address(copy.address) for copy in COPIES]
 
 
-def test_no_reader_sees_another_since_each_has_variables(fake: FakeMailgun) -> None:
+def test_no_reader_sees_another_since_each_has_variables(fake: FakeHttp) -> None:
     mailgun(fake.url).send(ISSUE, PARCEL)
     (call,) = fake.calls
     assert set(call.variables) == set(call.all("to"))
     assert len({frozenset(own) for own in call.variables.values()}) == 1
 
 
-def test_the_delivery_is_named_to_mailgun_by_its_ref_alone(fake: FakeMailgun) -> None:
+def test_the_delivery_is_named_to_mailgun_by_its_ref_alone(fake: FakeHttp) -> None:
     mailgun(fake.url).send(ISSUE, PARCEL)
     (call,) = fake.calls
     assert call.copy_for(COPIES[0].address)["v:delivery"] == COPIES[0].ref
@@ -61,7 +61,7 @@ def test_the_delivery_is_named_to_mailgun_by_its_ref_alone(fake: FakeMailgun) ->
     assert call.one("o:tracking") == "no"
 
 
-def test_the_limit_is_a_thousand_copies(fake: FakeMailgun) -> None:
+def test_the_limit_is_a_thousand_copies(fake: FakeHttp) -> None:
     assert mailgun(fake.url).limits.copies == MOST_COPIES == 1_000
     assert mailgun(fake.url).limits.key_lifetime is None
 
@@ -85,7 +85,7 @@ def test_the_limit_is_a_thousand_copies(fake: FakeMailgun) -> None:
         (Reply(drop=True), Unclear),
     ],
 )
-def test_each_answer_means_one_thing(fake: FakeMailgun, reply: Reply, error: type[ProviderError]) -> None:
+def test_each_answer_means_one_thing(fake: FakeHttp, reply: Reply, error: type[ProviderError]) -> None:
     fake.reply = lambda _number, _call: reply
     with pytest.raises(error) as caught:
         mailgun(fake.url).send(ISSUE, PARCEL)
@@ -101,7 +101,7 @@ def test_nobody_listening_is_surely_not_processed() -> None:
         mailgun(f"http://127.0.0.1:{port}").send(ISSUE, PARCEL)
 
 
-def test_no_answer_in_time_is_unclear(fake: FakeMailgun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_in_time_is_unclear(fake: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     fake.reply = lambda _number, _call: Reply() if answer.wait(5) else Reply(500)
     monkeypatch.setattr("pipeline.wire.READ_SECONDS", 0.1)
@@ -120,14 +120,14 @@ def test_no_answer_in_time_is_unclear(fake: FakeMailgun, monkeypatch: pytest.Mon
         ("limit exceeded", None),
     ],
 )
-def test_both_of_its_ways_to_ask_for_patience_are_understood(fake: FakeMailgun, said: str, wait: timedelta | None) -> None:
+def test_both_of_its_ways_to_ask_for_patience_are_understood(fake: FakeHttp, said: str, wait: timedelta | None) -> None:
     fake.reply = lambda _number, _call: Reply(429, f'{{"message": "{said}"}}', {"Date": "Fri, 27 Nov 2026 08:00:00 GMT"})
     with pytest.raises(NotProcessed) as caught:
         mailgun(fake.url).send(ISSUE, PARCEL)
     assert caught.value.retry_after == wait
 
 
-def test_neither_key_nor_addresses_reach_a_message(fake: FakeMailgun) -> None:
+def test_neither_key_nor_addresses_reach_a_message(fake: FakeHttp) -> None:
     fake.reply = lambda _number, _call: Reply(400, '{"message": "\'ada@example.com\' is not a valid address"}')
     with pytest.raises(CallRefused) as caught:
         mailgun(fake.url).send(ISSUE, PARCEL)
