@@ -10,6 +10,7 @@ from email.policy import HTTP
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Call:
 
     @cached_property
     def fields(self) -> list[tuple[str, str]]:
-        """The parts of a form (RFC 7578)."""
+        """The parts of a form (RFC 7578), or the fields of one that is encoded like a query."""
+        if self.headers["content-type"] == "application/x-www-form-urlencoded":
+            return parse_qsl(self.body.decode(), keep_blank_values=True)
         raw = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode() + self.body
         return [
             (str(part.get_param("name", header="content-disposition")), (part.get_payload(decode=True) or b"").decode())  # type: ignore[union-attr]  # bytes, since it is decoded
