@@ -292,7 +292,6 @@ class Event:
     token: str = ""
     provider_id: str = ""
     reason: str = ""
-    token: str = ""
 
 
 class Level(StrEnum):

@@ -10,7 +10,7 @@ import logging
 import re
 import textwrap
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -90,23 +90,6 @@ def address(issue: RenderedIssue, copy: Copy) -> Message:
         text=fill_in(issue.text, issue, copy.values),
         headers=headers(issue, copy.unsubscribe_url, copy.unsubscribe_mail),
     )
-
-
-class Pieces:
-    """A text taken apart at its stand-ins once, to be filled in for many readers."""
-
-    def __init__(self, text: str, stand_ins: Mapping[str, str]) -> None:
-        names = {token: name for name, token in stand_ins.items()}
-        parts = re.split("(" + "|".join(map(re.escape, names)) + ")", text) if names else [text]
-        self._parts = parts
-        self._gaps = [(place, names[part]) for place, part in enumerate(parts) if place % 2]
-
-    def fill(self, values: Mapping[str, str]) -> str:
-        """The text with the value of each stand-in's name in its place."""
-        parts = self._parts.copy()
-        for place, name in self._gaps:
-            parts[place] = values[name]
-        return "".join(parts)
 
 
 def fill_in(text: str, issue: RenderedIssue, values: dict[str, str]) -> str:
