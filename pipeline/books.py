@@ -122,9 +122,12 @@ class BatchRow(SQLModel, table=True):
     digest: str
     attempt: int = 1
     runner: str
-    claimed_at: datetime = Field(sa_type=Utc)
+    claimed_at: datetime = Field(sa_type=Utc, index=True)
     attempted_at: datetime = Field(sa_type=Utc)
     settled_at: datetime | None = Field(default=None, sa_type=Utc)
+
+
+_IN_A_BATCH = text("batch_id IS NOT NULL")
 
 
 def _while(index: str, state: DeliveryState) -> Index:
@@ -146,6 +149,7 @@ class DeliveryRow(SQLModel, table=True):
         one_of("state", DeliveryState),
         _while("deliveries_pending", DeliveryState.PENDING),
         _while("deliveries_unknown", DeliveryState.UNKNOWN),
+        Index("deliveries_of_batch", "batch_id", sqlite_where=_IN_A_BATCH, postgresql_where=_IN_A_BATCH),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -155,7 +159,7 @@ class DeliveryRow(SQLModel, table=True):
     )
     ref: str = Field(unique=True)
     state: str
-    batch_id: int | None = Field(default=None, sa_column_args=[ForeignKey("batches.id")], index=True)
+    batch_id: int | None = Field(default=None, sa_column_args=[ForeignKey("batches.id")])
     cap: int | None = None
     suspect: bool = False
     resent: int = Field(default=0, sa_column_kwargs={"server_default": "0"})

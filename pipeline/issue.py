@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from itertools import chain
 from typing import NamedTuple
 
 
@@ -244,8 +245,7 @@ class Parcel:
 
     def digest(self, issue_digest: str) -> str:
         """SHA-256 in hex over all that determines the bytes of this parcel of an issue."""
-        parts = [issue_digest, self.key, self.dated.isoformat()]
-        parts += ["\0".join(copy).rstrip("\0") for copy in self.copies]
+        parts = chain((issue_digest, self.key, self.dated.isoformat()), *self.copies)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -289,9 +289,9 @@ class Event:
     kind: Kind
     ref: str = ""
     address: str = ""
-    token: str = ""
     provider_id: str = ""
     reason: str = ""
+    token: str = ""
 
 
 class Level(StrEnum):
