@@ -189,10 +189,8 @@ class Parts:
 def _watch(newsroom: "Newsroom") -> Parts:
     parts = Parts()
     for part, module, path in WATCHED:
-        holder: Any = importlib.import_module(module)
         *outer, name = path.split(".")
-        for each in outer:
-            holder = getattr(holder, each, None)
+        holder: Any = functools.reduce(getattr, outer, importlib.import_module(module))
         if hasattr(holder, name):
             setattr(holder, name, parts.timed(part, getattr(holder, name)))
     kind: Any = type(newsroom.provider)
@@ -242,7 +240,8 @@ def main() -> None:
     bare.add_argument("kept", type=Path)
     bare.add_argument("calls", type=int)
     told = vars(parser.parse_args())
-    saw = {"fill": fill, "send": send, "ceiling": ceiling}[told.pop("kind")](**told)
+    roles: dict[str, Callable[..., dict[str, Any]]] = {"fill": fill, "send": send, "ceiling": ceiling}
+    saw = roles[told.pop("kind")](**told)
     sys.stdout.write(json.dumps(saw) + "\n")
 
 
