@@ -115,32 +115,35 @@ class Bench:
         return _judged(scenario, filled, loops, tops, watched)
 
     def memory(self, readers: int) -> dict[str, Any]:
-        """Peak RSS of sending to so many readers and to ten times as many."""
+        """Peak RSS of a whole publishing, enrolment and all, for so many readers and for ten times as many."""
         peaks = {}
         for number in (readers, 10 * readers):
             scenario = Scenario("mailgun", 1_000, 1, number, None)
-            self._filled(number)
+            self._filled(number, enrol=False)
             with _sink(0) as url:
-                seen = self._send(scenario, url)
+                seen = self._send(scenario, url, enrolled=False)
             peaks[number] = seen["peak_rss_mb"]
-            _say(f"memory: {number} readers: {_rate(seen):,.0f} readers/s, {seen['peak_rss_mb']:.0f} MB")
+            _say(f"memory: {number:,} readers: {_rate(seen):,.0f} readers/s with enrolment, {seen['peak_rss_mb']:.0f} MB")
         small, large = peaks.values()
         held = {"ratio": large / small, "bar": 1.2, "bar_mb": 200, "holds": large <= 1.2 * small and large < 200}
         return {"peak_rss_mb": peaks, **held}
 
-    def _filled(self, readers: int) -> dict[str, Any]:
-        folder = self.folder / str(readers)
+    def _filled(self, readers: int, *, enrol: bool = True) -> dict[str, Any]:
+        folder = self._base(readers, enrol=enrol)
         note = folder / "filled.json"
         if not note.exists():
-            _say(f"filling the roll with {readers} readers and enrolling them")
-            note.write_text(json.dumps(_run("fill", str(folder), str(readers))), "utf-8")
+            _say(f"filling the roll with {readers} readers" + (" and enrolling them" if enrol else ""))
+            note.write_text(json.dumps(_run("fill", str(folder), str(readers), *(["--enrol"] if enrol else []))), "utf-8")
         found: dict[str, Any] = json.loads(note.read_text("utf-8"))
         return found
 
-    def _send(self, scenario: Scenario, url: str, *more: str) -> dict[str, Any]:
+    def _base(self, readers: int, *, enrol: bool) -> Path:
+        return self.folder / (f"{readers}-enrolled" if enrol else str(readers))
+
+    def _send(self, scenario: Scenario, url: str, *more: str, enrolled: bool = True) -> dict[str, Any]:
         copy = self.folder / "round"
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(self.folder / str(scenario.readers), copy)
+        shutil.copytree(self._base(scenario.readers, enrol=enrolled), copy)
         os.sync()
         lines = [f'name = "{scenario.provider}"', f'base_url = "{url}"', f"batch_size = {scenario.batch}"]
         lines.append(f"concurrency = {scenario.connections}")

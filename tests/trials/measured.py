@@ -15,7 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -41,8 +41,8 @@ WATCHED = (
 _OWN_HEADERS = ("host", "content-length", "accept-encoding", "connection", "user-agent")
 
 
-def fill(folder: Path, readers: int) -> dict[str, Any]:
-    """Make a newsroom with a week of stories and a full roll, and enrol it without sending."""
+def fill(folder: Path, readers: int, *, enrol: bool) -> dict[str, Any]:
+    """Make a newsroom with a week of stories and a full roll, and perhaps enrol it, without sending."""
     from sqlalchemy import insert  # noqa: PLC0415 - the ceiling's process holds nothing of the pipeline
 
     from pipeline.errors import DecisionNeeded  # noqa: PLC0415 - the same
@@ -80,17 +80,16 @@ def fill(folder: Path, readers: int) -> dict[str, Any]:
             session.execute(insert(Subscriber), people)
     newsroom.stopping.set()
     began = time.perf_counter()
-    try:
-        publish(newsroom, slot, anyway=True)
-    except DecisionNeeded:
-        took = time.perf_counter() - began
+    with suppress(DecisionNeeded):
+        _ = publish(newsroom, slot, anyway=True) if enrol else None
+    took = time.perf_counter() - began
     seen = look(newsroom, slot).rendered
     newsroom.database.engine.dispose()
     return {"enrol_seconds": took, "html_bytes": len(seen.html.encode()), "text_bytes": len(seen.text.encode())}
 
 
 def send(folder: Path, provider: str, most: int | None, *, watch: bool) -> dict[str, Any]:
-    """Publish what is enrolled in a folder; the time from before the first claim to the closed issue, and what it cost.
+    """Publish from a folder; the time of it, which begins right before the first claim if readers are enrolled, and its cost.
 
     Args:
         folder: where `fill` made a newsroom, or a copy of it.
@@ -114,11 +113,8 @@ def send(folder: Path, provider: str, most: int | None, *, watch: bool) -> dict[
 
     parts = _watch(newsroom) if watch else Parts()
     began, cpu = time.perf_counter(), _cpu()
-    try:
+    with suppress(DecisionNeeded) if most else nullcontext():
         publish(newsroom, slot, anyway=True, progress=progress)
-    except DecisionNeeded:
-        if not most:
-            raise
     took, cpu = time.perf_counter() - began, _cpu() - cpu
     counts = report(newsroom, slot).counts
     with newsroom.database.engine.connect() as connection:
@@ -230,6 +226,7 @@ def main() -> None:
     filling = kinds.add_parser("fill")
     filling.add_argument("folder", type=Path)
     filling.add_argument("readers", type=int)
+    filling.add_argument("--enrol", action="store_true")
     sending = kinds.add_parser("send")
     sending.add_argument("folder", type=Path)
     sending.add_argument("provider")
