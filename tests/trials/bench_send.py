@@ -6,7 +6,6 @@ starts inherits its peak of memory.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -68,18 +67,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scenarios", nargs="*", default=["a", "b", "c", "d"], help="letters, or names such as a1")
     parser.add_argument("--memory", action="store_true", help="also peak RSS at ten times the readers beside that at as many")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench-send", help="on a disk, not in memory")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "build", help="for databases of its own: on a disk, not in memory"
+    )
     options = parser.parse_args()
-    shutil.rmtree(options.folder, ignore_errors=True)
-    bench = Bench(options.folder.absolute(), options.rounds)
-    found = {}
+    folder = options.folder.absolute() / "bench-send"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    bench = Bench(folder, options.rounds)
+    found: dict[str, Any] = {"machine": _machine(folder)}
     for name, scenario in scenarios(options.readers, options.single).items():
         if name in options.scenarios or name[0] in options.scenarios:
             found[name] = bench.measure(name, scenario)
     if options.memory:
         found["memory"] = bench.memory(options.readers)
-    shutil.rmtree(options.folder, ignore_errors=True)
-    sys.stdout.write(json.dumps({"machine": _machine(options.folder.parent), **found}, indent=2) + "\n")
+    shutil.rmtree(folder)
+    found["machine"]["load_at_the_end"] = os.getloadavg()[0]
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Bench:
 
     def measure(self, name: str, scenario: Scenario) -> dict[str, Any]:
         """Loop and ceiling by turns, then once more with the time by part."""
-        if importlib.util.find_spec("pipeline") is None or not _there(scenario.provider):
+        if not (ROOT / "pipeline" / "providers" / f"{scenario.provider}.py").exists():
             _say(f"{name}: skipped, since there is no pipeline/providers/{scenario.provider}.py")
             return {"skipped": f"there is no pipeline/providers/{scenario.provider}.py"}
         filled = self._filled(scenario.readers)
@@ -201,10 +205,6 @@ def _rate(seen: dict[str, Any]) -> float:
     return rate
 
 
-def _there(provider: str) -> bool:
-    return (ROOT / "pipeline" / "providers" / f"{provider}.py").exists()
-
-
 @contextmanager
 def _sink(delay_ms: int, *, keep: Path | None = None, discards: bool = False) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.trials.sink", "--delay-ms", str(delay_ms)]
@@ -226,17 +226,14 @@ def _run(*words: str) -> dict[str, Any]:
 
 
 def _machine(folder: Path) -> dict[str, Any]:
-    within = folder.absolute()
-    while not within.exists():
-        within = within.parent
     mounts = [line.split()[:3] for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
-    holding = [each for each in mounts if within.is_relative_to(each[1])]
+    holding = [each for each in mounts if folder.is_relative_to(each[1])]
     _, mount, kind = max(holding, key=lambda each: len(each[1]))
     return {
         "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
         "python": sys.version.split()[0],
         "filesystem": f"{kind} at {mount}",
+        "load_at_the_start": os.getloadavg()[0],
     }
 
 
