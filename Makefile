@@ -11,7 +11,7 @@ endif
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SELF := $(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
-.PHONY: help demo test lint types imports check check-mail lock clean
+.PHONY: help demo test lint types imports check check-mail bench-send lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,10 @@ check-mail: .venv/dev ## Nu HTML checker and axe over the rendered issue
 	@$(BIN)/python tests/mail/check.py --self-test
 	@$(BIN)/python -m tests.mail.render build/mail
 	@$(BIN)/python tests/mail/check.py build/mail
+
+N ?= 100000
+bench-send: .venv/dev ## the send loop beside a bare requests loop, as JSON (N=readers, ARGS="--memory --scenarios a1")
+	@$(BIN)/python -m tests.trials.bench_send --readers $(N) $(ARGS)
 
 lock: ## write the lock files anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock

@@ -5,15 +5,16 @@ state it leaves, so a second process that does the same finds nothing to do.
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Integer, String, bindparam, func, insert, literal, literal_column, or_
+from sqlalchemy import ColumnElement, Integer, String, Update, bindparam, case, func, insert, literal_column, or_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Session, col, select, update
 
@@ -70,13 +71,12 @@ def claim(
     if session.exec(sending).first() is None:
         return []
     while rows := _pending(session, issue, wanted.copies, suspect=False) or _pending(session, issue, 1, suspect=True):
-        allowed = []
-        for reason, alike in groupby(sorted(rows, key=_barred), key=_barred):
-            if reason:
-                ids = [row.id for row in alike]
+        allowed = rows
+        if any(row.barred for row in rows):
+            allowed = [row for row in rows if not row.barred]
+            for reason in {row.barred for row in rows if row.barred}:
+                ids = [row.id for row in rows if row.barred == reason]
                 _move_each(session, [ids], DeliveryState.SKIPPED, now, reason=reason)
-            else:
-                allowed = list(alike)
         if allowed:
             taken = list(islice(_cut(allowed, wanted.size), wanted.calls))
             return _new_batches(session, issue, rendered, taken, runner, now)
@@ -84,45 +84,63 @@ def claim(
     return []
 
 
-def _pending(session: Session, issue: IssueRow, most: int, *, suspect: bool) -> Sequence[Any]:
-    """The first pending copies with all that the claim must know of their readers."""
-    which: tuple[ColumnElement[bool], ...] = (
-        _pending_of(issue),
-        col(DeliveryRow.suspect).is_(suspect),
-        col(DeliveryRow.subscriber_id).is_not(None),
-    )
-    if session.get_bind().dialect.name == "postgresql":
+class _Pending(NamedTuple):
+    """A pending copy with all that the claim must know of its reader; `barred` says why it may not be mailed."""
+
+    id: int
+    ref: str
+    cap: int | None
+    suspect: bool
+    address: str
+    token: str
+    barred: str
+
+
+def _pending(session: Session, issue: IssueRow, most: int, *, suspect: bool) -> list[_Pending]:
+    """The first pending copies."""
+    values: dict[str, object] = {"issue": issue.id, "suspect": suspect, "most": most}
+    if not _is_postgres(session):
+        rows = session.connection().execute(_WITH_READERS, values)
+    else:
         # Locked first and looked at afterwards: what another transaction has committed until then is seen, and
         # whoever leaves now waits for us. Suppressing locks the subscriber too. SQLite's writers take turns.
-        lock = (
-            select(DeliveryRow.id)
-            .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
-            .where(*which)
-            .order_by(col(DeliveryRow.issue_id), col(DeliveryRow.id))
-            .limit(most)
-            .with_for_update(skip_locked=True, key_share=True, of=[DeliveryRow, Subscriber])
-        )
-        which = (_among(session, session.exec(lock).all()),)
-    query = (
-        select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap, DeliveryRow.suspect)
-        .add_columns(col(Subscriber.address), col(Subscriber.token), col(Subscriber.state), col(Suppression.why))
-        .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
-        .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .where(*which)
-        .order_by(col(DeliveryRow.id))
-        .limit(most)
+        locked = session.connection().execute(_LOCKED, values).scalars().all()
+        rows = session.connection().execute(_WITH_LOCKED_READERS, {"ids": locked})
+    return [_Pending(*row) for row in rows]
+
+
+def _is_postgres(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
+# The state stands in the statement itself, since the index is that of the pending ones.
+_IS_PENDING = col(DeliveryRow.state) == literal_column(f"'{DeliveryState.PENDING.value}'")
+_FIRST = (col(DeliveryRow.issue_id) == bindparam("issue")) & _IS_PENDING & (col(DeliveryRow.suspect) == bindparam("suspect"))
+_AMONG = col(DeliveryRow.id).in_(select(literal_column("value")).select_from(func.json_each(bindparam("ids", type_=String()))))
+_AMONG_ON_POSTGRES = col(DeliveryRow.id) == func.any(bindparam("ids", type_=ARRAY(Integer)))
+_READERS = (
+    select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap, DeliveryRow.suspect)
+    .add_columns(col(Subscriber.address), col(Subscriber.token))
+    .add_columns(
+        func.coalesce(col(Suppression.why), case((col(Subscriber.state) == State.ACTIVE.value, ""), else_=Subscriber.state))
     )
-    return session.execute(query).all()
+    .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
+    .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
+)
+_WITH_READERS = _READERS.where(_FIRST).order_by(col(DeliveryRow.id)).limit(bindparam("most"))
+_WITH_LOCKED_READERS = _READERS.where(_AMONG_ON_POSTGRES).order_by(col(DeliveryRow.id))
+_LOCKED = (
+    select(DeliveryRow.id)
+    .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
+    .where(_FIRST)
+    .order_by(col(DeliveryRow.issue_id), col(DeliveryRow.id))
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, key_share=True, of=[DeliveryRow, Subscriber])
+)
 
 
 def _pending_of(issue: IssueRow) -> ColumnElement[bool]:
-    # The state stands in the statement itself, since the index is that of the pending ones.
-    pending = col(DeliveryRow.state) == literal_column(f"'{DeliveryState.PENDING.value}'")
-    return (col(DeliveryRow.issue_id) == issue.id) & pending
-
-
-def _barred(row: Any) -> str:
-    return row.why or ("" if row.state == State.ACTIVE else str(row.state))
+    return (col(DeliveryRow.issue_id) == issue.id) & _IS_PENDING
 
 
 def _skip_the_erased(session: Session, issue: IssueRow, now: datetime) -> None:
@@ -130,7 +148,7 @@ def _skip_the_erased(session: Session, issue: IssueRow, now: datetime) -> None:
     move_copies(session, nobody, (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, "erased")
 
 
-def _cut(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
+def _cut(rows: Sequence[_Pending], size: int) -> Iterator[list[_Pending]]:
     """Rows in batches: those that were in a refused call before in smaller ones, and not with others."""
     for cap, alike in groupby(rows, key=attrgetter("cap")):
         while some := list(islice(alike, cap or size)):
@@ -138,10 +156,11 @@ def _cut(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _new_batches(
-    session: Session, issue: IssueRow, rendered: RenderedIssue, taken: list[list[Any]], runner: str, now: datetime
+    session: Session, issue: IssueRow, rendered: RenderedIssue, taken: list[list[_Pending]], runner: str, now: datetime
 ) -> list[tuple[Batch, Parcel]]:
     dated = now.replace(microsecond=0)
-    parcels = [Parcel(uuid.uuid4().hex, dated, tuple(_copies(rendered, rows))) for rows in taken]
+    readers = [[(row.ref, row.address, row.token) for row in rows] for rows in taken]
+    parcels = [Parcel(uuid.uuid4().hex, dated, _copies(rendered, each)) for each in readers]
     digest = issue.digest
     rows = [
         {
@@ -150,7 +169,7 @@ def _new_batches(
         }
         for parcel in parcels
     ]  # fmt: skip
-    ids = session.execute(insert(BatchRow).returning(col(BatchRow.id), sort_by_parameter_order=True), rows).scalars().all()
+    ids: Sequence[Any] = session.connection().execute(_INSERT_BATCHES, rows).scalars().all()
     members = [[row.id for row in rows] for rows in taken]
     moved = _move_each(session, members, DeliveryState.SENDING, now, batches=ids)
     if moved != sum(map(len, members)):
@@ -159,11 +178,17 @@ def _new_batches(
     return list(zip(made, parcels, strict=True))
 
 
-def _copies(rendered: RenderedIssue, rows: Sequence[Any]) -> Iterator[Copy]:
+_INSERT_BATCHES = insert(BatchRow).returning(col(BatchRow.id), sort_by_parameter_order=True)
+
+
+def _copies(rendered: RenderedIssue, readers: Iterable[tuple[str, str, str]]) -> tuple[Copy, ...]:
     base, mailbox = rendered.base_url, rendered.mailbox
-    for row in rows:
-        mail = links.leave_mail(mailbox, row.token) if mailbox else ""
-        yield Copy(row.ref, row.address, links.leave_url(base, row.token), mail)
+    if mailbox:
+        return tuple(
+            Copy(ref, address, links.leave_url(base, token), links.leave_mail(mailbox, token))
+            for ref, address, token in readers
+        )
+    return tuple([Copy(ref, address, links.leave_url(base, token)) for ref, address, token in readers])
 
 
 def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
@@ -196,13 +221,13 @@ def parcel_again(session: Session, issue: IssueRow, rendered: RenderedIssue, bat
     same bytes, so such a batch is never sent again.
     """
     row = session.get_one(BatchRow, batch.id)
-    members = session.execute(
+    members = session.exec(
         select(DeliveryRow.ref, Subscriber.address, Subscriber.token)
         .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
         .where(_of(batch))
         .order_by(col(DeliveryRow.id))
     )
-    parcel = Parcel(row.key, row.claimed_at, tuple(_copies(rendered, members.all())))
+    parcel = Parcel(row.key, row.claimed_at, _copies(rendered, members))
     return parcel if parcel.digest(issue.digest) == row.digest else None
 
 
@@ -217,35 +242,49 @@ def settle(session: Session, batch: Batch, parcel: Parcel, receipts: Sequence[Re
     answers = {receipt.ref: receipt for receipt in receipts if receipt.ref in refs}
     said = {receipt[1:] for receipt in answers.values()}
     if len(said) == 1 and len(answers) == len(refs):
-        (accepted, provider_id, reason) = said.pop()
-        state = DeliveryState.ACCEPTED if accepted else DeliveryState.REJECTED
-        move_copies(session, _of(batch), _UNSETTLED, state, now, reason, provider_id=provider_id)
+        answer = next(iter(answers.values()))
+        move_copies(session, _of(batch), _UNSETTLED, after(answer), now, answer.reason, **_values(answer))
         return
-    believe(session, list(answers.values()), _UNSETTLED, now)
+    believe(session, [each for each in answers.values() if not each.later], _UNSETTLED, now)
+    for each in answers.values():
+        if each.later:
+            move_copies(session, col(DeliveryRow.ref) == each.ref, _UNSETTLED, after(each), now, each.reason, **_values(each))
     if current:
         silent = "the provider did not answer for it"
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, silent)
 
 
+def after(receipt: Receipt) -> DeliveryState:
+    """The state that an answer leads to."""
+    if receipt.later:
+        return DeliveryState.PENDING
+    return DeliveryState.ACCEPTED if receipt.accepted else DeliveryState.REJECTED
+
+
+def _values(receipt: Receipt) -> dict[str, object]:
+    # Who is to come later comes last, so that nobody waits for it.
+    return {"batch_id": None, "suspect": True} if receipt.later else {"provider_id": receipt.provider_id}
+
+
 def believe(session: Session, receipts: Sequence[Receipt], before: Sequence[DeliveryState], now: datetime) -> int:
-    """Write down answers one by one, each at its copy; how many copies they moved."""
+    """Write down answers that are final, each at its copy; how many copies they moved."""
     if not receipts:
         return 0
     rows = [
-        {
-            "this_ref": receipt.ref, "after": DeliveryState.ACCEPTED if receipt.accepted else DeliveryState.REJECTED,
-            "its_id": receipt.provider_id, "why": receipt.reason,
-        }
-        for receipt in receipts
-    ]  # fmt: skip
-    moved = session.connection().execute(
+        {"this_ref": each.ref, "after": after(each), "its_id": each.provider_id, "why": each.reason, "now": now}
+        for each in receipts
+    ]
+    return session.connection().execute(_believe(tuple(before)), rows).rowcount
+
+
+@cache
+def _believe(before: tuple[DeliveryState, ...]) -> Update:
+    return (
         update(DeliveryRow)
         .where(col(DeliveryRow.ref) == bindparam("this_ref"), or_(*(col(DeliveryRow.state) == state for state in before)))
         .values(state=bindparam("after"), provider_id=bindparam("its_id"), reason=bindparam("why"))
-        .values(changed_at=literal(now, Utc())),
-        rows,
+        .values(changed_at=bindparam("now", type_=Utc()))
     )
-    return moved.rowcount
 
 
 def give_back(
@@ -316,33 +355,25 @@ def _move_each(
     batches: Sequence[int | None] | None = None,
 ) -> int:
     """The same arrow from pending, for lists of copies, each list into a batch of its own if there are any."""
-    postgres = session.get_bind().dialect.name == "postgresql"
+    postgres = _is_postgres(session)
+    same = {"after": after, "now": now, "why": reason}
     rows = [
-        {"ids": _as_one_value(ids, postgres=postgres), "batch": batch}
+        {"ids": list(ids) if postgres else orjson.dumps(ids).decode(), "batch": batch, **same}
         for ids, batch in zip(members, batches or [None] * len(members), strict=True)
     ]
-    moved = session.connection().execute(
+    return session.connection().execute(_MOVE_ON_POSTGRES if postgres else _MOVE, rows).rowcount
+
+
+def _move(among: ColumnElement[bool]) -> Update:
+    return (
         update(DeliveryRow)
-        .where(_among(session), col(DeliveryRow.state) == DeliveryState.PENDING)
-        .values(state=after, changed_at=literal(now, Utc()), reason=reason)
-        .values(batch_id=bindparam("batch"), cap=None),
-        rows,
+        .where(among, _IS_PENDING)
+        .values(state=bindparam("after"), changed_at=bindparam("now", type_=Utc()), reason=bindparam("why"))
+        .values(batch_id=bindparam("batch"), cap=None)
     )
-    return moved.rowcount
 
 
-def _among(session: Session, ids: Sequence[int | None] | None = None) -> ColumnElement[bool]:
-    """Whether a copy is one of `ids`, or of the parameter of that name: a list that goes over as one value."""
-    postgres = session.get_bind().dialect.name == "postgresql"
-    value: Any = None if ids is None else _as_one_value(ids, postgres=postgres)
-    listed: Any = bindparam("ids", value, type_=ARRAY(Integer) if postgres else String(), required=ids is None)
-    if postgres:
-        return col(DeliveryRow.id) == func.any(listed)
-    return col(DeliveryRow.id).in_(select(literal_column("value")).select_from(func.json_each(listed)))
-
-
-def _as_one_value(ids: Sequence[int | None], *, postgres: bool) -> object:
-    return list(ids) if postgres else orjson.dumps(ids).decode()
+_MOVE, _MOVE_ON_POSTGRES = _move(_AMONG), _move(_AMONG_ON_POSTGRES)
 
 
 def _this_attempt(batch: Batch) -> tuple[ColumnElement[bool], ...]:

@@ -250,12 +250,13 @@ class Parcel:
 
 
 class Receipt(NamedTuple):
-    """The provider's answer at the counter for one copy."""
+    """The provider's answer at the counter for one copy: accepted, rejected, or surely not taken and welcome `later`."""
 
     ref: str
     accepted: bool
     provider_id: str = ""
     reason: str = ""
+    later: bool = False
 
 
 class Notice(NamedTuple):

@@ -103,11 +103,8 @@ def send(folder: Path, provider: str, most: int | None, *, watch: bool) -> dict[
     config = folder / "config.toml"
     config.write_text(config.read_text("utf-8").replace(NO_PROVIDER, provider), "utf-8")
     newsroom, slot = _newsroom(folder)
-    settled = 0
 
-    def progress(copies: int) -> None:
-        nonlocal settled
-        settled += copies
+    def progress(settled: int, _copies: int) -> None:
         if most and settled >= most:
             newsroom.stopping.set()
 
