@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from itertools import groupby, islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -67,8 +67,7 @@ def claim(
     Permission is asked again for each reader here: whoever has left or was suppressed since is skipped, and
     nobody can leave between the question and the commit. The caller commits before the first byte leaves.
     """
-    sending = select(IssueRow.id).where(IssueRow.id == issue.id, IssueRow.state == IssueState.SENDING)
-    if session.exec(sending).first() is None:
+    if session.connection().execute(_IS_SENDING, {"issue": issue.id}).first() is None:
         return []
     while rows := _pending(session, issue, wanted.copies, suspect=False) or _pending(session, issue, 1, suspect=True):
         allowed = rows
@@ -82,6 +81,9 @@ def claim(
             return _new_batches(session, issue, rendered, taken, runner, now)
     _skip_the_erased(session, issue, now)
     return []
+
+
+_IS_SENDING = select(IssueRow.id).where(IssueRow.id == bindparam("issue"), IssueRow.state == IssueState.SENDING)
 
 
 class _Pending(NamedTuple):
@@ -100,13 +102,13 @@ def _pending(session: Session, issue: IssueRow, most: int, *, suspect: bool) -> 
     """The first pending copies."""
     values: dict[str, object] = {"issue": issue.id, "suspect": suspect, "most": most}
     if not _is_postgres(session):
-        rows = session.connection().execute(_WITH_READERS, values)
+        rows = session.connection().execute(_WITH_READERS, values).all()
     else:
         # Locked first and looked at afterwards: what another transaction has committed until then is seen, and
         # whoever leaves now waits for us. Suppressing locks the subscriber too. SQLite's writers take turns.
         locked = session.connection().execute(_LOCKED, values).scalars().all()
-        rows = session.connection().execute(_WITH_LOCKED_READERS, {"ids": locked})
-    return [_Pending(*row) for row in rows]
+        rows = session.connection().execute(_WITH_LOCKED_READERS, {"ids": locked}).all()
+    return list(map(_Pending._make, rows))
 
 
 def _is_postgres(session: Session) -> bool:
@@ -159,7 +161,7 @@ def _new_batches(
     session: Session, issue: IssueRow, rendered: RenderedIssue, taken: list[list[_Pending]], runner: str, now: datetime
 ) -> list[tuple[Batch, Parcel]]:
     dated = now.replace(microsecond=0)
-    readers = [[(row.ref, row.address, row.token) for row in rows] for rows in taken]
+    readers = ([(row.ref, row.address, row.token) for row in rows] for rows in taken)
     parcels = [Parcel(uuid.uuid4().hex, dated, _copies(rendered, each)) for each in readers]
     digest = issue.digest
     rows = [
@@ -182,13 +184,10 @@ _INSERT_BATCHES = insert(BatchRow).returning(col(BatchRow.id), sort_by_parameter
 
 
 def _copies(rendered: RenderedIssue, readers: Iterable[tuple[str, str, str]]) -> tuple[Copy, ...]:
-    base, mailbox = rendered.base_url, rendered.mailbox
+    base, mailbox = links.leave_url(rendered.base_url, ""), rendered.mailbox
     if mailbox:
-        return tuple(
-            Copy(ref, address, links.leave_url(base, token), links.leave_mail(mailbox, token))
-            for ref, address, token in readers
-        )
-    return tuple([Copy(ref, address, links.leave_url(base, token)) for ref, address, token in readers])
+        return tuple([Copy(ref, address, base + token, links.leave_mail(mailbox, token)) for ref, address, token in readers])
+    return tuple([Copy(ref, address, base + token) for ref, address, token in readers])
 
 
 def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
@@ -231,39 +230,72 @@ def parcel_again(session: Session, issue: IssueRow, rendered: RenderedIssue, bat
     return parcel if parcel.digest(issue.digest) == row.digest else None
 
 
-def settle(session: Session, batch: Batch, parcel: Parcel, receipts: Sequence[Receipt], now: datetime) -> None:
+class Answered(NamedTuple):
+    """A batch, what was handed over, and the provider's answers."""
+
+    batch: Batch
+    parcel: Parcel
+    receipts: Sequence[Receipt]
+
+
+def settle(session: Session, answered: Sequence[Answered], now: datetime) -> None:
     """Write down the provider's answers; copies that it did not answer for become unknown.
 
     An answer that names its copies is believed even when it comes late, after somebody else has given the
     batch up or begun the next attempt; its silence then says nothing.
     """
-    current = _end_attempt(session, batch, now)
-    refs = {copy.ref for copy in parcel.copies}
-    answers = {receipt.ref: receipt for receipt in receipts if receipt.ref in refs}
-    said = {receipt[1:] for receipt in answers.values()}
-    if len(said) == 1 and len(answers) == len(refs):
-        answer = next(iter(answers.values()))
-        move_copies(session, _of(batch), _UNSETTLED, after(answer), now, answer.reason, **_values(answer))
-        return
+    alike, others = [], []
+    for each in answered:
+        same = _one_answer(each)
+        if same:
+            row = {"of": each.batch.id, "after": after(same), "why": same.reason, "now": now, "its_id": same.provider_id}
+            alike.append(row)
+        else:
+            others.append(each)
+    _end_attempts(session, [each.batch for each in answered if each not in others], now)
+    if alike:
+        session.connection().execute(_SETTLE, alike)
+    for each in others:
+        _settle_one_by_one(session, each, now)
+
+
+def _one_answer(answered: Answered) -> Receipt | None:
+    """The answer that every copy of the batch got, if it is a final one."""
+    receipts = answered.receipts
+    if not receipts or len(set(map(_SAID, receipts))) > 1 or receipts[0].later:
+        return None
+    refs = {copy.ref for copy in answered.parcel.copies}
+    return receipts[0] if {receipt.ref for receipt in receipts} == refs else None
+
+
+def _settle_one_by_one(session: Session, answered: Answered, now: datetime) -> None:
+    batch = answered.batch
+    current = _end_attempts(session, [batch], now)
+    refs = {copy.ref for copy in answered.parcel.copies}
+    answers = {receipt.ref: receipt for receipt in answered.receipts if receipt.ref in refs}
     believe(session, [each for each in answers.values() if not each.later], _UNSETTLED, now)
     for each in answers.values():
         if each.later:
-            move_copies(session, col(DeliveryRow.ref) == each.ref, _UNSETTLED, after(each), now, each.reason, **_values(each))
+            # Who is to come later comes last, so that nobody waits for it.
+            this, last = col(DeliveryRow.ref) == each.ref, {"batch_id": None, "suspect": True}
+            move_copies(session, this, _UNSETTLED, DeliveryState.PENDING, now, each.reason, **last)
     if current:
         silent = "the provider did not answer for it"
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, silent)
 
 
+_SAID = itemgetter(slice(1, None))
+_SETTLE = (
+    update(DeliveryRow)
+    .where(col(DeliveryRow.batch_id) == bindparam("of"), or_(*(col(DeliveryRow.state) == state for state in _UNSETTLED)))
+    .values(state=bindparam("after"), provider_id=bindparam("its_id"), reason=bindparam("why"))
+    .values(changed_at=bindparam("now", type_=Utc()))
+)
+
+
 def after(receipt: Receipt) -> DeliveryState:
-    """The state that an answer leads to."""
-    if receipt.later:
-        return DeliveryState.PENDING
+    """The state that a final answer leads to."""
     return DeliveryState.ACCEPTED if receipt.accepted else DeliveryState.REJECTED
-
-
-def _values(receipt: Receipt) -> dict[str, object]:
-    # Who is to come later comes last, so that nobody waits for it.
-    return {"batch_id": None, "suspect": True} if receipt.later else {"provider_id": receipt.provider_id}
 
 
 def believe(session: Session, receipts: Sequence[Receipt], before: Sequence[DeliveryState], now: datetime) -> int:
@@ -291,7 +323,7 @@ def give_back(
     session: Session, batch: Batch, now: datetime, reason: str, cap: int | None = None, *, suspect: bool = False
 ) -> None:
     """Return copies that surely did not leave; `cap` limits the size of the batches they go into next."""
-    if _end_attempt(session, batch, now):
+    if _end_attempts(session, [batch], now):
         back: dict[str, object] = {"batch_id": None, "cap": cap, "suspect": suspect}
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.PENDING, now, reason, **back)
 
@@ -303,13 +335,13 @@ def let_go(session: Session, batch: Batch) -> None:
 
 def reject(session: Session, batch: Batch, now: datetime, reason: str) -> None:
     """Write down that the provider refuses every copy of a batch for good."""
-    if _end_attempt(session, batch, now):
+    if _end_attempts(session, [batch], now):
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.REJECTED, now, reason)
 
 
 def lose_sight(session: Session, batch: Batch, now: datetime, reason: str) -> None:
     """Write down that nobody can tell whether a batch left."""
-    if _end_attempt(session, batch, now):
+    if _end_attempts(session, [batch], now):
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, reason)
 
 
@@ -381,9 +413,17 @@ def _this_attempt(batch: Batch) -> tuple[ColumnElement[bool], ...]:
     return (*same, col(BatchRow.settled_at).is_(None))
 
 
-def _end_attempt(session: Session, batch: Batch, now: datetime) -> bool:
-    """Settle a batch; False if this attempt is not the current one any more, so that its failure says nothing."""
-    ended = session.exec(
-        update(BatchRow).where(*_this_attempt(batch)).values(settled_at=now).execution_options(synchronize_session=False)
-    )
-    return ended.rowcount > 0
+def _end_attempts(session: Session, ended: Sequence[Batch], now: datetime) -> bool:
+    """Settle batches; False if one of these attempts is not the current one any more, so that its failure says nothing."""
+    if not ended:
+        return True
+    rows = [{"this": batch.id, "its_attempt": batch.attempt, "now": now} for batch in ended]
+    return session.connection().execute(_END, rows).rowcount == len(rows)
+
+
+_END = (
+    update(BatchRow)
+    .where(col(BatchRow.id) == bindparam("this"), col(BatchRow.attempt) == bindparam("its_attempt"))
+    .where(col(BatchRow.settled_at).is_(None))
+    .values(settled_at=bindparam("now", type_=Utc()))
+)

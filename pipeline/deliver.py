@@ -5,12 +5,13 @@ transaction. The calls are made by others, as many at a time as the provider tak
 transaction is open. Every outcome of a call has one arrow in the ledger.
 """
 
+import gc
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
@@ -20,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from pipeline import batches, ledger
-from pipeline.batches import Batch, Wanted
+from pipeline.batches import Answered, Batch, Wanted
 from pipeline.books import DeliveryState, IssueRow, IssueState, Pause
 from pipeline.database import Database
 from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear
@@ -109,7 +110,7 @@ class Delivery:
         self._pace = Pace(limits.per_second, random.random)
         self._count()
         self._take_up_what_was_left()
-        with ThreadPoolExecutor(limits.connections, thread_name_prefix="call") as callers:
+        with _nothing_old_collected(), ThreadPoolExecutor(limits.connections, thread_name_prefix="call") as callers:
             try:
                 while self._aloft or not self._dry or self._goes_round_again():
                     for flight in self._turn(self._gather()):
@@ -160,17 +161,19 @@ class Delivery:
         for landing in landed:
             if landing.error and not isinstance(landing.error, Exception):
                 raise landing.error
-        outcomes = [self._judge(landing) for landing in landed]
+        judged = [self._judge(landing) for landing in landed]
         stops = self.stopping.is_set() or self.trouble is not None
         room = 0 if stops else self._pace.room(self.now(), self._window - len(self._aloft) + len(landed))
-        if not outcomes and not room:
+        if not judged and not room:
             self._dry = stops
             return []
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
 
         def write(session: Session) -> list[tuple[Batch, Parcel]]:
-            for outcome in outcomes:
-                outcome(session)
+            batches.settle(session, [each for each in judged if isinstance(each, Answered)], self.now())
+            for outcome in judged:
+                if not isinstance(outcome, Answered):
+                    outcome(session)
             leaving = [ready for batch in again if (ready := self._once_more(session, batch))]
             return leaving + (self._claim(session, room - len(leaving)) if room > len(leaving) else [])
 
@@ -218,7 +221,7 @@ class Delivery:
             landing = Landing(begun, (), error)
         self._landed.put(landing)
 
-    def _judge(self, landing: Landing) -> Outcome:
+    def _judge(self, landing: Landing) -> Outcome | Answered:
         """What the ledger must say of a call, and what follows for the next ones."""
         flight, receipts, error = landing
         batch, parcel, _ = flight
@@ -227,7 +230,7 @@ class Delivery:
             self._pace.went_well()
             self.unclear = self.refused = 0
             self._done += len(parcel.copies)
-            return lambda session: batches.settle(session, batch, parcel, receipts, now)
+            return Answered(batch, parcel, receipts)
         if isinstance(error, Recalled):
             return _give_back(batch, now, error) if batch.attempt == 1 else self._unseen(flight, "it was not sent again")
         if not isinstance(error, ProviderError):
@@ -392,6 +395,17 @@ class Delivery:
             raise (ProviderError if issue.paused_by == Pause.TROUBLE else DecisionNeeded)(issue.trouble)
         if issue.state == IssueState.SENDING:
             raise DecisionNeeded(f"stopped; `friday publish {issue.slot}` goes on where it stopped")
+
+
+@contextmanager
+def _nothing_old_collected() -> Iterator[None]:
+    """Spare the collector what is there already and stays: a loop that makes a thousand small things a turn wakes it often."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _give_back(batch: Batch, now: datetime, error: Exception, cap: int | None = None, *, suspect: bool = False) -> Outcome:

@@ -194,7 +194,7 @@ class RenderedIssue:
     preheader: str
     html: str
     text: str
-    stand_ins: Mapping[str, str]
+    stand_ins: Mapping[str, str] = field(hash=False)
     mailbox: str = ""
 
     def to_json(self) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.headerregistry import Address
 from email.utils import format_datetime, parseaddr
+from functools import lru_cache
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
@@ -122,8 +123,15 @@ def build(options: Options, secrets: Secrets, _here: Path) -> Mailgun:
     return Mailgun(options.domain, wire, limits, f"Basic {authorization}", hook)
 
 
-def form(issue: RenderedIssue, parcel: Parcel) -> list[tuple[str, str]]:
-    """The fields of a call, but for its addressees.
+def form(issue: RenderedIssue, parcel: Parcel) -> list[tuple[str, bytes]]:
+    """The fields of a call, but for its addressees."""
+    own = [("h:Date", format_datetime(parcel.dated).encode()), ("recipient-variables", _variables(parcel.copies))]
+    return [*_common(issue), *own]
+
+
+@lru_cache(maxsize=4)
+def _common(issue: RenderedIssue) -> list[tuple[str, bytes]]:
+    """The fields that every call of an issue has.
 
     Without recipient variables every reader would see all addresses in To, so they are always there. A
     value goes in twice where it is escaped for HTML.
@@ -131,45 +139,48 @@ def form(issue: RenderedIssue, parcel: Parcel) -> list[tuple[str, str]]:
     in_html = {name: f"%recipient.html_{name}%" for name in issue.stand_ins}
     in_text = {name: f"%recipient.{name}%" for name in issue.stand_ins}
     by_mail = "%recipient.unsubscribe_mail%" if issue.mailbox else ""
-    common = headers(issue, "%recipient.unsubscribe_url%", by_mail)
-    return [
+    fields = [
         ("from", str(Address(issue.sender_name, addr_spec=wire_address(issue.sender)))),
         ("subject", issue.subject),
         ("html", fill_in(issue.html, issue, in_html)),
         ("text", fill_in(issue.text, issue, in_text)),
-        (
-            "recipient-variables",
-            orjson.dumps({wire_address(copy.address): _variables(copy) for copy in parcel.copies}).decode(),
-        ),
         ("h:Reply-To", wire_address(issue.reply_to)),
-        ("h:Date", format_datetime(parcel.dated)),
-        *((f"h:{name}", value) for name, value in common.items()),
+        *((f"h:{name}", value) for name, value in headers(issue, "%recipient.unsubscribe_url%", by_mail).items()),
         ("v:delivery", "%recipient.ref%"),
         ("o:tag", f"issue-{issue.slot}"),
         ("o:tracking", "no"),
     ]
+    return [(name, value.encode()) for name, value in fields]
 
 
-def _multipart(fields: Iterable[tuple[str, str]], parcel: Parcel) -> bytes:
+def _multipart(fields: Iterable[tuple[str, bytes]], parcel: Parcel) -> bytes:
     """The fields and, in one stroke, the addressees as multipart/form-data (RFC 7578) under the parcel's key as boundary."""
 
-    def opening(name: str) -> str:
-        return f'--{parcel.key}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
+    def opening(name: str) -> bytes:
+        return f'--{parcel.key}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
 
-    parts = [f"{opening(name)}{value}\r\n" for name, value in fields]
-    readers = f"\r\n{opening('to')}".join([wire_address(copy.address) for copy in parcel.copies])
-    return "".join([*parts, opening("to"), readers, f"\r\n--{parcel.key}--\r\n"]).encode()
+    parts = [part for name, value in fields for part in (opening(name), value, b"\r\n")]
+    readers = "\n".join([wire_address(copy.address) for copy in parcel.copies]).encode()
+    separated = readers.replace(b"\n", b"\r\n" + opening("to"))
+    return b"".join([*parts, opening("to"), separated, f"\r\n--{parcel.key}--\r\n".encode()])
 
 
-def _variables(copy: Copy) -> dict[str, str]:
-    return {
-        "ref": copy.ref,
-        "address": copy.address,
-        "unsubscribe_url": copy.unsubscribe_url,
-        "html_address": html_escape.escape(copy.address),
-        "html_unsubscribe_url": html_escape.escape(copy.unsubscribe_url),
-        **({"unsubscribe_mail": copy.unsubscribe_mail} if copy.unsubscribe_mail else {}),
-    }
+def _variables(copies: Sequence[Copy]) -> bytes:
+    """Each reader's own values, by address."""
+    addresses, urls = _escaped([copy.address for copy in copies]), _escaped([copy.unsubscribe_url for copy in copies])
+    variables = {
+        wire_address(copy.address): {
+            "ref": copy.ref, "address": copy.address, "unsubscribe_url": copy.unsubscribe_url,
+            "html_address": address, "html_unsubscribe_url": url, "unsubscribe_mail": copy.unsubscribe_mail,
+        }
+        for copy, address, url in zip(copies, addresses, urls, strict=True)
+    }  # fmt: skip
+    return orjson.dumps(variables)
+
+
+def _escaped(values: list[str]) -> list[str]:
+    """Values escaped for HTML, all at once; no address of a person or a page has a line break in it."""
+    return html_escape.escape("\n".join(values)).split("\n")
 
 
 def question(domain: str, since: datetime, token: str | None) -> dict[str, object]:
