@@ -314,10 +314,9 @@ def test_a_key_of_no_length_or_too_much_is_refused(fake: FakeApi) -> None:
 
 def logs(fake: FakeApi, **more: object) -> dict[str, Any]:
     domain = {"attribute": "domain", "comparator": "=", "values": [{"label": "d", "value": "news.example.com"}]}
-    predicates: list[object] = [domain]
-    for name in {"recipient", "tag"} & set(more):
-        predicates.append({"attribute": name, "comparator": "=", "values": [{"label": "x", "value": more.pop(name)}]})
-    body = {"filter": {"AND": predicates}, "events": ["accepted"], **more}
+    named = {"recipient", "tag"} & set(more)
+    own = [{"attribute": name, "comparator": "=", "values": [{"label": "x", "value": more.pop(name)}]} for name in named]
+    body = {"filter": {"AND": [domain, *own]}, "events": ["accepted"], **more}
     headers = {"Authorization": "Basic " + b64encode(b"api:k").decode()}
     answer = requests.post(f"{fake.url}/v1/analytics/logs", json=body, headers=headers, timeout=10)
     exchange = {
