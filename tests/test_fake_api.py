@@ -1,9 +1,11 @@
 """The fake of the providers: what it takes, refuses and does wrong is what they document; their documents judge it."""
 
 import json
+import smtplib
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -375,6 +377,39 @@ def test_postmarks_dates_are_of_new_york(fake: FakeApi) -> None:
     ago = (now - timedelta(minutes=5)).isoformat(timespec="seconds")
     assert search(fake, messagestream="broadcast", fromdate=ago).json()["TotalCount"] == 3
     assert search(fake, messagestream="broadcast", todate=ago).json()["TotalCount"] == 0
+
+
+LETTER = f"From: friday@news.example.com\r\nTo: {READERS[1][0]}\r\nMessage-ID: <{READERS[1][1]}@news.example.com>\r\n\r\nHi\r\n"
+SMTP_ENDS: dict[Fault | None, tuple[type[smtplib.SMTPException] | None, int, int]] = {
+    None: (None, 250, 1),
+    Fault.SLOW: (None, 250, 1),
+    Fault.LOST: (smtplib.SMTPServerDisconnected, 0, 1),
+    Fault.AFTER: (smtplib.SMTPServerDisconnected, 0, 1),
+    Fault.GARBLED: (smtplib.SMTPDataError, 0, 1),
+    Fault.RESET: (smtplib.SMTPServerDisconnected, 0, 0),
+    Fault.BEFORE: (smtplib.SMTPDataError, 451, 0),
+    Fault.LIMIT: (smtplib.SMTPSenderRefused, 451, 0),
+    Fault.UNAUTHORISED: (smtplib.SMTPSenderRefused, 530, 0),
+    Fault.PARTIAL: (smtplib.SMTPRecipientsRefused, 550, 0),
+}
+
+
+@pytest.fixture(scope="module")
+def mail_server() -> Iterator[FakeApi]:
+    with running("--smtp") as started:
+        yield started
+
+
+@pytest.mark.parametrize("fault", SMTP_ENDS)
+def test_as_a_mail_server_it_takes_or_fails_one_copy_a_transaction(mail_server: FakeApi, fault: Fault | None) -> None:
+    error, status, taken = SMTP_ENDS[fault]
+    mail_server.reset()
+    mail_server.script({1: fault} if fault else {}, slow=0.01)
+    with pytest.raises(error) if error else nullcontext(), smtplib.SMTP("127.0.0.1", mail_server.smtp) as line:
+        line.sendmail("friday@news.example.com", [READERS[1][0]], LETTER)
+    assert mail_server.accepted() == [Taken(*READERS[1], 1)] * taken
+    assert [each.address for each in mail_server.refused()] == [READERS[1][0]] * (fault is Fault.PARTIAL)
+    assert mail_server.calls()[0]["status"] == status
 
 
 def test_the_same_seed_does_the_same_and_another_does_not() -> None:

@@ -1,6 +1,6 @@
 """A fake of the providers as a process of its own, and the handle that trials hold it by.
 
-It speaks as much of Mailgun's, Postmark's and Resend's API as sending needs, takes copies, and does what a plan
+It speaks as much of Mailgun's, Postmark's and Resend's API, and of SMTP, as sending needs, takes copies, and does what a plan
 of faults says.
 """
 
@@ -29,9 +29,10 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True)
 class FakeApi:
-    """A running fake."""
+    """A running fake; `smtp` is the port at which it is a mail server, if it was asked to be one."""
 
     port: int
+    smtp: int = 0
 
     @property
     def url(self) -> str:
@@ -94,6 +95,6 @@ def running(*words: str) -> Iterator[FakeApi]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
         try:
-            yield FakeApi(int(process.stdout.readline()))
+            yield FakeApi(*map(int, process.stdout.readline().split()))
         finally:
             process.kill()
