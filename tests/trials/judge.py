@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 
 from tests.trials.stage import Stage
 
@@ -35,6 +36,8 @@ def judge(stage: Stage, report: dict[str, Any], left: Collection[str] = (), refu
         left: readers who had left before a copy for them was claimed.
         refusable: readers whom the provider was told to refuse.
     """
+    if not is_whole(stage):
+        return Verdict(0, 0, 0, 0, ("the database is damaged",))
     taken, ledger = stage.accepted(), stage.copies()
     copies = Counter(each.address for each in taken)
     states = {address: state for address, _, state in ledger}
@@ -69,7 +72,6 @@ def judge(stage: Stage, report: dict[str, Any], left: Collection[str] = (), refu
         "a copy is unknown though keys are honoured": by_state["unknown"] > 0 and stage.honours_keys,
         "a settled issue has copies on the way": by_state["pending"] + by_state["sending"] > 0,
         "the state is not that of the counts": report["state"] != ("needs_decision" if by_state["unknown"] else "sent"),
-        "the database is damaged": not is_whole(stage),
     }
     return Verdict(
         len(copies), by_state["unknown"], duplicates, len(lost), tuple(what for what, is_so in wrong.items() if is_so)
@@ -80,7 +82,10 @@ def is_whole(stage: Stage) -> bool:
     """Whether SQLite finds nothing wrong with its file; PostgreSQL has no such question."""
     if not stage.url.startswith("sqlite"):
         return True
-    with stage.database() as database, database.read() as session:
-        found = session.connection().execute(text("PRAGMA integrity_check")).scalars().all()
-        astray = session.connection().execute(text("PRAGMA foreign_key_check")).all()
+    try:
+        with stage.database() as database, database.read() as session:
+            found = session.connection().execute(text("PRAGMA integrity_check")).scalars().all()
+            astray = session.connection().execute(text("PRAGMA foreign_key_check")).all()
+    except DatabaseError:
+        return False
     return list(found) == ["ok"] and not astray
