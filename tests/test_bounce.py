@@ -1,7 +1,7 @@
 """What a refusal means for a reader, from the replies that mail servers are known to give."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.bounce import classify
@@ -56,6 +56,7 @@ def test_words_count_where_the_code_says_nothing(code: str, text: str, kind: Kin
     assert classify(code, text) is kind
 
 
+@settings(deadline=None, database=None)
 @given(st.text(max_size=20), st.text(max_size=200))
 def test_whatever_a_server_says_is_a_kind_of_bounce(code: str, text: str) -> None:
     assert classify(code, text) in (HARD, SOFT, BLOCKED)

@@ -14,18 +14,18 @@ import pytest
 
 from pipeline.schedule import WEEKDAYS
 from tests.conftest import FRIDAY, World, build_world
-from tests.fake_mailgun import Call, FakeMailgun, Reply, fake_mailgun
+from tests.fake_http import Call, FakeHttp, Reply, fake_http
 
 READERS = 10_000
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeMailgun]:
-    with fake_mailgun() as running:
+def fake() -> Iterator[FakeHttp]:
+    with fake_http() as running:
         yield running
 
 
-def set_up(folder: Path, fake: FakeMailgun, readers: int) -> World:
+def set_up(folder: Path, fake: FakeHttp, readers: int) -> World:
     """A week of stories and a full roll, in a folder that a process of its own can publish from."""
     provider = f'name = "mailgun"\ndomain = "news.example.com"\nbase_url = "{fake.url}"'
     made = build_world(folder, f"sqlite:///{folder}/friday.db", provider)
@@ -61,7 +61,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 PUBLISH = ("publish", f"{FRIDAY:%Y-%m-%d}", "--anyway", "--json")
 
 
-def test_ten_thousand_readers_get_ten_calls_and_nobody_two_copies(tmp_path: Path, fake: FakeMailgun) -> None:
+def test_ten_thousand_readers_get_ten_calls_and_nobody_two_copies(tmp_path: Path, fake: FakeHttp) -> None:
     set_up(tmp_path, fake, READERS)
     code, out, err = run(tmp_path, *PUBLISH)
     assert (code, json.loads(out)["state"]) == (0, "sent"), err
@@ -86,9 +86,7 @@ def test_ten_thousand_readers_get_ten_calls_and_nobody_two_copies(tmp_path: Path
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["after it was taken", "before it was taken"])
-def test_a_killed_publish_goes_on_and_names_whom_it_cannot_tell_about(
-    tmp_path: Path, fake: FakeMailgun, *, taken: bool
-) -> None:
+def test_a_killed_publish_goes_on_and_names_whom_it_cannot_tell_about(tmp_path: Path, fake: FakeHttp, *, taken: bool) -> None:
     set_up(tmp_path, fake, READERS)
     victim: list[subprocess.Popen[str]] = []
 
@@ -116,7 +114,7 @@ def test_a_killed_publish_goes_on_and_names_whom_it_cannot_tell_about(
     assert found["counts"]["unknown"] == 1_000
 
 
-def test_two_processes_at_once_send_everybody_one_copy(tmp_path: Path, fake: FakeMailgun) -> None:
+def test_two_processes_at_once_send_everybody_one_copy(tmp_path: Path, fake: FakeHttp) -> None:
     set_up(tmp_path, fake, 3_000)
     both = [start(tmp_path, *PUBLISH), start(tmp_path, *PUBLISH)]
     ends = [process.communicate(timeout=60) for process in both]
@@ -125,7 +123,7 @@ def test_two_processes_at_once_send_everybody_one_copy(tmp_path: Path, fake: Fak
     assert report(tmp_path)["counts"]["accepted"] == 3_000
 
 
-def test_a_server_told_to_stop_lets_the_batch_in_flight_come_home(tmp_path: Path, fake: FakeMailgun) -> None:
+def test_a_server_told_to_stop_lets_the_batch_in_flight_come_home(tmp_path: Path, fake: FakeHttp) -> None:
     made = set_up(tmp_path, fake, 1_000)
     now = datetime.now(UTC)
     # A zone where it is about noon, so that the slot of a minute ago lies on this very day.
@@ -158,7 +156,7 @@ def test_a_server_told_to_stop_lets_the_batch_in_flight_come_home(tmp_path: Path
     assert (counts["sending"], counts["unknown"], counts["pending"]) == (0, 0, 1_000 - counts["accepted"])
 
 
-def test_one_bad_address_that_refuses_a_call_is_found_and_the_others_get_theirs(tmp_path: Path, fake: FakeMailgun) -> None:
+def test_one_bad_address_that_refuses_a_call_is_found_and_the_others_get_theirs(tmp_path: Path, fake: FakeHttp) -> None:
     set_up(tmp_path, fake, 200)
     bad = "reader77@example.com"
     fake.reply = lambda _number, call: Reply(400, '{"message": "to is not valid"}') if bad in call.all("to") else Reply()
@@ -172,7 +170,7 @@ def test_one_bad_address_that_refuses_a_call_is_found_and_the_others_get_theirs(
     assert len(fake.calls) < 20
 
 
-def test_a_refused_account_pauses_the_issue_and_the_mended_one_goes_on(tmp_path: Path, fake: FakeMailgun) -> None:
+def test_a_refused_account_pauses_the_issue_and_the_mended_one_goes_on(tmp_path: Path, fake: FakeHttp) -> None:
     set_up(tmp_path, fake, 2_500)
     fake.reply = lambda number, _call: Reply() if number == 1 else Reply(401, "Forbidden")
     code, _, err = run(tmp_path, *PUBLISH)

@@ -1,7 +1,9 @@
 """What every provider keeps to, whichever files there are: options, secrets, receipts, keys, one reader per copy."""
 
 import importlib
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -16,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Secrets
-from pipeline.errors import NotProcessed
+from pipeline.errors import Forged, NotProcessed, Unclear
 from pipeline.issue import Copy, Parcel, RenderedIssue
 from pipeline.mime import message
-from pipeline.providers import Provider, build_provider, names
+from pipeline.providers import KEY, WEBHOOK_KEY, Provider, build_provider, names
 from pipeline.text import one_line, wire_address
-from tests.fake_mailgun import FakeMailgun, fake_mailgun
+from tests.fake_http import FakeHttp, Reply, fake_http
 
 ISSUE = RenderedIssue(
     slot="2026-11-27",
@@ -44,7 +46,10 @@ COPIES = tuple(
 PARCEL = Parcel("key1", datetime(2026, 11, 27, 8, 0, 5, tzinfo=UTC), COPIES)
 
 
-def sent_by_outbox(folder: Path) -> dict[str, dict[str, str]]:
+Mail = dict[str, str]
+
+
+def sent_by_outbox(folder: Path) -> dict[str, Mail]:
     sent = {}
     for path in sorted((folder / "outbox").rglob("*.eml")):
         mail = message_from_bytes(path.read_bytes(), policy=default)
@@ -59,7 +64,7 @@ def sent_by_outbox(folder: Path) -> dict[str, dict[str, str]]:
     return sent
 
 
-def sent_by_mailgun(fake: FakeMailgun) -> dict[str, dict[str, str]]:
+def sent_by_mailgun(fake: FakeHttp) -> dict[str, Mail]:
     sent = {}
     for call in fake.accepted:
         for address in call.all("to"):
@@ -72,39 +77,80 @@ def sent_by_mailgun(fake: FakeMailgun) -> dict[str, dict[str, str]]:
     return sent
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A working provider and what its readers got of it: per address html, text, subject, from, and so on."""
+def sent_by_postmark(fake: FakeHttp) -> dict[str, Mail]:
+    sent = {}
+    for each in (each for call in fake.accepted for each in call.json):
+        heads = {head["Name"]: head["Value"] for head in each["Headers"]}
+        sent[each["To"]] = {
+            "html": each["HtmlBody"], "text": each["TextBody"], "subject": each["Subject"], "from": each["From"],
+            "leave": heads["List-Unsubscribe"],
+            "one click": heads["List-Unsubscribe-Post"], "reply to": each["ReplyTo"],
+        }  # fmt: skip
+    return sent
 
-    provider: Provider
-    sent: Callable[[], dict[str, dict[str, str]]]
+
+def sent_by_resend(fake: FakeHttp) -> dict[str, Mail]:
+    sent = {}
+    for each in (each for call in fake.accepted for each in call.json):
+        (to,), (reply_to,) = each["to"], each["reply_to"]
+        sent[to] = {
+            "html": each["html"], "text": each["text"], "subject": each["subject"], "from": each["from"],
+            "leave": each["headers"]["List-Unsubscribe"],
+            "one click": each["headers"]["List-Unsubscribe-Post"], "reply to": reply_to,
+        }  # fmt: skip
+    return sent
+
+
+@dataclass(frozen=True)
+class Taker:
+    """What takes a provider's mail: where it listens, what each reader got (html, text, subject, ...), how many copies."""
+
+    url: str
+    sent: Callable[[], dict[str, Mail]]
     count: Callable[[], int]
+    http: FakeHttp | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the suite has to know about a provider: options and secrets that work, how to read and count its mail."""
+    """What the suite has to know about a provider: options and secrets that work, and what takes its mail."""
 
-    options: Callable[[FakeMailgun], dict[str, Any]]
+    taker: Callable[[Path], AbstractContextManager[Taker]]
+    options: Callable[[str], dict[str, Any]]
     secrets: dict[str, str]
-    sent: Callable[[Path, FakeMailgun], dict[str, dict[str, str]]]
-    count: Callable[[Path, FakeMailgun], int]
+    webhook_key: str = ""
 
 
+@dataclass(frozen=True)
+class Bench:
+    """A working provider, and what takes its mail."""
+
+    provider: Provider
+    taker: Taker
+
+
+@contextmanager
+def a_folder(folder: Path) -> Iterator[Taker]:
+    yield Taker("", lambda: sent_by_outbox(folder), lambda: len(list(folder.rglob("*.eml"))))
+
+
+def an_api(sent: Callable[[FakeHttp], dict[str, Mail]]) -> Callable[[Path], AbstractContextManager[Taker]]:
+    @contextmanager
+    def running(_folder: Path) -> Iterator[Taker]:
+        with fake_http() as fake:
+            yield Taker(fake.url, lambda: sent(fake), lambda: len(fake.readers), fake)
+
+    return running
+
+
+SECRET = {KEY: "k-3cre7"}
 BENCHES = {
-    "outbox": Row(
-        lambda _fake: {},
-        {},
-        lambda folder, _fake: sent_by_outbox(folder),
-        lambda folder, _fake: len(list(folder.rglob("*.eml"))),
-    ),
-    "mailgun": Row(
-        lambda fake: {"domain": "news.example.com", "base_url": fake.url},
-        {"FRIDAY_PROVIDER_KEY": "secret"},
-        lambda _folder, fake: sent_by_mailgun(fake),
-        lambda _folder, fake: len(fake.readers),
-    ),
+    "outbox": Row(a_folder, lambda _url: {}, {}),
+    "mailgun": Row(an_api(sent_by_mailgun), lambda url: {"domain": "news.example.com", "base_url": url}, SECRET, "signing-key"),
+    "postmark": Row(an_api(sent_by_postmark), lambda url: {"base_url": url}, SECRET, "pass-word"),
+    "resend": Row(an_api(sent_by_resend), lambda url: {"base_url": url}, SECRET, "whsec_c2VjcmV0IG9mIGEgd2ViaG9vaw=="),
 }
+HTTP = [name for name, row in BENCHES.items() if "base_url" in row.options("")]
 
 
 def row_of(name: str) -> Row:
@@ -113,18 +159,31 @@ def row_of(name: str) -> Row:
 
 
 def table_of(name: str, **more: object) -> dict[str, object]:
-    return {"name": name, **row_of(name).options(FakeMailgun("https://api.example.com")), **more}
+    return {"name": name, **row_of(name).options("https://api.example.com"), **more}
+
+
+def provider_of(name: str, folder: Path, url: str = "", secrets: dict[str, str] | None = None) -> Provider:
+    """The provider of a name, in front of what listens at an address."""
+    row = row_of(name)
+    table = {"name": name, **row.options(url or "https://api.example.com")}
+    provider, problems = build_provider(table, Secrets(row.secrets | (secrets or {})), folder)
+    assert problems == []
+    assert provider is not None
+    return provider
 
 
 @pytest.fixture(params=names())
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """Every provider that there is a file for, in front of something that takes its mail."""
-    row = row_of(request.param)
-    with fake_mailgun() as fake:
-        provider, problems = build_provider({"name": request.param, **row.options(fake)}, Secrets(row.secrets), tmp_path)
-        assert problems == []
-        assert provider is not None
-        yield Bench(provider, lambda: row.sent(tmp_path, fake), lambda: row.count(tmp_path, fake))
+    with row_of(request.param).taker(tmp_path) as taker:
+        yield Bench(provider_of(request.param, tmp_path, taker.url), taker)
+
+
+@pytest.fixture(params=HTTP)
+def api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Provider, FakeHttp]]:
+    """Every provider with an HTTP API, in front of a fake of it."""
+    with fake_http() as fake:
+        yield provider_of(request.param, tmp_path, fake.url), fake
 
 
 def test_every_copy_has_one_receipt_in_the_order_of_the_parcel(bench: Bench) -> None:
@@ -135,7 +194,7 @@ def test_every_copy_has_one_receipt_in_the_order_of_the_parcel(bench: Bench) -> 
 
 def test_every_reader_gets_an_own_copy_with_an_own_way_out(bench: Bench) -> None:
     bench.provider.send(ISSUE, PARCEL)
-    sent = bench.sent()
+    sent = bench.taker.sent()
     assert set(sent) == {wire_address(copy.address) for copy in COPIES}
     for copy in COPIES:
         got = sent[wire_address(copy.address)]
@@ -149,14 +208,14 @@ def test_every_reader_gets_an_own_copy_with_an_own_way_out(bench: Bench) -> None
 
 def test_a_value_is_escaped_in_html_and_as_it_is_in_text(bench: Bench) -> None:
     bench.provider.send(ISSUE, PARCEL)
-    got = bench.sent()["o'ben+tag@example.com"]
+    got = bench.taker.sent()["o'ben+tag@example.com"]
     assert "o&#x27;ben+tag@example.com" in got["html"]
     assert "o'ben+tag@example.com" in got["text"]
 
 
 def test_the_envelope_is_the_issues(bench: Bench) -> None:
     bench.provider.send(ISSUE, PARCEL)
-    for got in bench.sent().values():
+    for got in bench.taker.sent().values():
         assert got["subject"] == ISSUE.subject
         assert got["from"] == f"{ISSUE.sender_name} <{ISSUE.sender}>"
         assert got["reply to"] == ISSUE.reply_to
@@ -177,10 +236,10 @@ def test_a_batch_is_as_large_as_asked_and_never_larger_than_the_limit(name: str,
 
 def test_the_same_parcel_twice_is_delivered_once_just_where_keys_are_honoured(bench: Bench) -> None:
     bench.provider.send(ISSUE, PARCEL)
-    first = bench.count()
+    first = bench.taker.count()
     bench.provider.send(ISSUE, PARCEL)
     honours_keys = bench.provider.limits.key_lifetime is not None
-    assert bench.count() == (first if honours_keys else 2 * first)
+    assert bench.taker.count() == (first if honours_keys else 2 * first)
 
 
 @pytest.mark.parametrize("name", names())
@@ -195,6 +254,101 @@ def test_a_secret_that_is_missing_is_named(name: str, tmp_path: Path) -> None:
 def test_an_option_that_is_not_known_is_named(name: str, tmp_path: Path) -> None:
     _, problems = build_provider(table_of(name, colour="red"), Secrets(row_of(name).secrets), tmp_path)
     assert [problem.where for problem in problems] == ["provider.colour"]
+
+
+@pytest.mark.parametrize("name", names())
+def test_neither_secrets_nor_addresses_are_printed(name: str, tmp_path: Path) -> None:
+    row = row_of(name)
+    provider = provider_of(name, tmp_path, secrets={WEBHOOK_KEY: row.webhook_key} if row.webhook_key else {})
+    printed = repr(provider) + repr(provider.limits) + repr(provider.hook)
+    assert not any(secret in printed for secret in (*row.secrets.values(), row.webhook_key) if secret)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_provider_hears_events_only_with_a_secret_to_know_them_by(name: str, tmp_path: Path) -> None:
+    row = row_of(name)
+    assert provider_of(name, tmp_path).hook is None
+    if not row.webhook_key:
+        return
+    hook = provider_of(name, tmp_path, secrets={WEBHOOK_KEY: row.webhook_key}).hook
+    assert hook is not None
+    for body in (b"", b"{}", b"[]", b"\xff", b"event=delivered&token=a", b"[" * 5_000):
+        with pytest.raises(Forged):
+            hook.hear({}, body, PARCEL.dated)
+
+
+def test_a_provider_without_a_log_shows_nothing_and_asks_nobody(bench: Bench) -> None:
+    if not bench.provider.limits.has_log:
+        assert list(bench.provider.look_up(ISSUE, COPIES, PARCEL.dated)) == []
+        assert bench.taker.http is None or bench.taker.http.calls == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_rate_and_the_connections_are_as_asked(name: str, tmp_path: Path) -> None:
+    table = table_of(name, concurrency=3, rate_per_second=2.5)
+    provider, _ = build_provider(table, Secrets(row_of(name).secrets), tmp_path)
+    assert provider is not None
+    assert (provider.limits.connections, provider.limits.per_second) == (3, 2.5)
+
+
+def test_a_parcel_is_one_call_and_always_the_same_bytes(api: tuple[Provider, FakeHttp], tmp_path: Path) -> None:
+    provider, fake = api
+    provider.send(ISSUE, PARCEL)
+    assert len(fake.calls) == 1
+    provider.send(ISSUE, PARCEL)
+    first, second = fake.calls
+    assert first.body == second.body
+    assert first.headers == second.headers
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_that_breaks_off_is_unclear_and_is_not_tried_again(api: tuple[Provider, FakeHttp]) -> None:
+    provider, fake = api
+    fake.reply = lambda _number, _call: Reply(drop=True)
+    with pytest.raises(Unclear):
+        provider.send(ISSUE, PARCEL)
+    assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "body", ["", "not json", "null", "[]", "{}", "[1, 2, 3]", '{"data": [1]}', '{"data": [{}, {}, {}]}', '"id"', '{"id": ""}']
+)
+def test_an_answer_that_cannot_be_read_is_unclear(api: tuple[Provider, FakeHttp], body: str) -> None:
+    provider, fake = api
+    fake.reply = lambda _number, _call: Reply(200, body)
+    with pytest.raises(Unclear):
+        provider.send(ISSUE, PARCEL)
+
+
+@pytest.mark.parametrize("status", [201, 202, 301, 302, 408, 418, 500, 502, 503, 504])
+def test_a_status_that_no_page_promises_anything_about_is_unclear(api: tuple[Provider, FakeHttp], status: int) -> None:
+    provider, fake = api
+    fake.reply = lambda _number, _call: Reply(status, "<html>", {"Location": "https://elsewhere.example/"})
+    with pytest.raises(Unclear):
+        provider.send(ISSUE, PARCEL)
+    assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_nobody_listening_is_surely_not_processed(name: str, tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(NotProcessed):
+        provider_of(name, tmp_path, f"http://127.0.0.1:{port}").send(ISSUE, PARCEL)
+
+
+def test_a_mailbox_gives_every_copy_a_second_way_out(api: tuple[Provider, FakeHttp]) -> None:
+    provider, fake = api
+    copies = tuple(copy._replace(unsubscribe_mail=f"mailto:box+{copy.ref}@news.example.com") for copy in COPIES)
+    provider.send(replace(ISSUE, mailbox="box@news.example.com"), replace(PARCEL, copies=copies))
+    (call,) = fake.calls
+    for copy in copies:
+        both = f"<{copy.unsubscribe_url}>, <{copy.unsubscribe_mail}>"
+        if "messages" in call.path:
+            assert call.copy_for(wire_address(copy.address))["h:List-Unsubscribe"] == both
+        else:
+            assert both in call.body.decode()
 
 
 def test_the_outbox_writes_the_same_bytes_for_the_same_parcel_and_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def _password(authorization: str) -> bytes:
     if scheme.lower() != "basic":
         return b""
     try:
-        return b64decode(credentials.strip().encode(), validate=True).partition(b":")[2]
+        return b64decode(credentials.strip().encode(errors="replace"), validate=True).partition(b":")[2]
     except ValueError:
         return b""
 
