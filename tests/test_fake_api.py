@@ -371,6 +371,15 @@ def test_postmarks_search_shows_what_was_taken_in_the_stream_that_is_named(fake:
     assert search(fake, messagestream="broadcast", offset=9_501).status_code == 422
 
 
+def test_a_forgetful_log_shows_nothing_yet(fake: FakeApi) -> None:
+    fake.script(forgetful=True)
+    to_mailgun(READERS).send(fake)
+    to_postmark(READERS).send(fake)
+    assert logs(fake)["items"] == search(fake, messagestream="broadcast").json()["Messages"] == []
+    fake.script()
+    assert len(logs(fake)["items"]) == search(fake, messagestream="broadcast").json()["TotalCount"] == 3
+
+
 def test_postmarks_dates_are_of_new_york(fake: FakeApi) -> None:
     to_postmark(READERS).send(fake)
     now = datetime.now(ZoneInfo("America/New_York")).replace(tzinfo=None)

@@ -67,7 +67,7 @@ class FakeApi:
         bad: Iterable[str] = (),
         **more: float,
     ) -> None:
-        """Set what goes wrong from now on; `more` is `seed`, `slow` and `patience` of a plan."""
+        """Set what goes wrong from now on; `more` is the rest of a plan."""
         self._ask("/_faults", {"calls": dict(calls or {}), "rates": dict(rates or {}), "bad": list(bad), **more})
 
     def release(self) -> None:

@@ -34,6 +34,7 @@ class Plan:
 
     `calls` says it by number, from 1; for all others each of `rates` is the probability of its fault. Addresses
     in `bad` are refused for good. `slow` is how late a slow answer is and `patience` what a 429 asks for, in seconds.
+    A provider that is `forgetful` shows nothing in its log yet.
     """
 
     seed: int = 0
@@ -42,6 +43,7 @@ class Plan:
     bad: frozenset[str] = frozenset()
     slow: float = 0.2
     patience: int = 1
+    forgetful: bool = False
 
     def fault(self, number: int) -> Fault | None:
         """What goes wrong with one call; None where nothing does."""

@@ -172,7 +172,7 @@ def _spoil(dialect: Dialect, whole: Answer, fault: Fault | None) -> Answer:
 def _plan(asked: Mapping[str, Any]) -> Plan:
     calls = {int(number): Fault(fault) for number, fault in asked.get("calls", {}).items()}
     rates = {Fault(name): float(rate) for name, rate in asked.get("rates", {}).items()}
-    rest = {name: asked[name] for name in ("seed", "slow", "patience") if name in asked}
+    rest = {name: asked[name] for name in ("seed", "slow", "patience", "forgetful") if name in asked}
     return Plan(calls=calls, rates=rates, bad=frozenset(asked.get("bad", ())), **rest)
 
 
@@ -235,7 +235,8 @@ class Connection(asyncio.Protocol):
         if request.path.startswith("/_"):
             self._say(fake.control(request))
         elif dialect is None:
-            found = (each.look_up(request, fake.mails.get(each.name, ())) for each in DIALECTS)
+            mails = {} if fake.plan.forgetful else fake.mails
+            found = (each.look_up(request, mails.get(each.name, ())) for each in DIALECTS)
             self._say(next((answer for answer in found if answer), told(404, {"message": "Not Found"})))
         else:
             self._tell(request, number, fake.answer(dialect, request, number, fault), fault)

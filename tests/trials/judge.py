@@ -27,7 +27,14 @@ class Verdict:
     wrong: tuple[str, ...]
 
 
-def judge(stage: Stage, report: dict[str, Any], left: Collection[str] = (), refusable: Collection[str] = ()) -> Verdict:
+def judge(
+    stage: Stage,
+    report: dict[str, Any],
+    left: Collection[str] = (),
+    refusable: Collection[str] = (),
+    *,
+    asked_log: bool = False,
+) -> Verdict:
     """Compare the provider's record, the ledger and the report of an issue that is settled.
 
     Args:
@@ -35,6 +42,7 @@ def judge(stage: Stage, report: dict[str, Any], left: Collection[str] = (), refu
         report: what the last `friday publish --json` printed.
         left: readers who had left before a copy for them was claimed.
         refusable: readers whom the provider was told to refuse.
+        asked_log: whether the provider's log has been asked since it shows everything.
     """
     if not is_whole(stage):
         return Verdict(0, 0, 0, 0, ("the database is damaged",))
@@ -69,7 +77,10 @@ def judge(stage: Stage, report: dict[str, Any], left: Collection[str] = (), refu
         "the counts do not add up to the enrolled": sum(report["counts"].values()) != report["enrolled"],
         "the report and the ledger differ": any(by_state[state] != number for state, number in report["counts"].items()),
         "an unknown reader is not named": named != {address for address, state in states.items() if state == "unknown"},
-        "a copy is unknown though keys are honoured": by_state["unknown"] > 0 and stage.honours_keys,
+        "a copy is unknown though keys are honoured": by_state["unknown"] > 0 and stage.limits.key_lifetime is not None,
+        "a copy is unknown though the log shows it": asked_log
+        and stage.limits.has_log
+        and any(states.get(address) == "unknown" for address in copies),
         "a settled issue has copies on the way": by_state["pending"] + by_state["sending"] > 0,
         "the state is not that of the counts": report["state"] != ("needs_decision" if by_state["unknown"] else "sent"),
     }

@@ -79,7 +79,8 @@ class Round:
         batch = 3 if self.provider == "smtp" else 10
         with stages.stage(self.provider, self.database, frozen=frozen, batch=batch, concurrency=calls) as stage:
             bad = chance.sample(stage.readers, 2)
-            stage.fake.script(rates=RATES, bad=bad, seed=chance.randrange(10**9), slow=0.05)
+            forgetful = chance.random() < 0.5
+            stage.fake.script(rates=RATES, bad=bad, seed=chance.randrange(10**9), slow=0.05, forgetful=forgetful)
             tally, left = Tally(issues=1), set[str]()
             for _ in range(MOST_CRASHES):
                 kind = chance.choice(self.kinds)
@@ -88,11 +89,11 @@ class Round:
                 tally.crashes[kind] += end.killed
                 if end.report and end.report["state"] in SETTLED:
                     break
+            stage.fake.script(bad=bad, forgetful=forgetful)
+            first = judge(stage, settle(stage, tally), left, bad, asked_log=not forgetful)
+            # By now the log shows everything; asking it must neither double nor lose.
             stage.fake.script(bad=bad)
-            settled = settle(stage, tally)
-            first = judge(stage, settled, left, bad)
-            # Whatever a provider's log shows is shown by now; asking it must neither double nor lose.
-            last = judge(stage, settle(stage, tally), left, bad) if first.unknown else first
+            last = judge(stage, settle(stage, tally), left, bad, asked_log=True) if first.unknown else first
             tally.accepted, tally.unknown_first, tally.unknown = last.accepted, first.unknown, last.unknown
             tally.duplicates, tally.lost = last.duplicates, last.lost
             tally.wrong += dict.fromkeys((*first.wrong, *last.wrong))

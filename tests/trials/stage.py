@@ -23,6 +23,7 @@ from pipeline.books import DeliveryRow
 from pipeline.database import Database
 from pipeline.issue import Slot
 from pipeline.newsroom import open_newsroom
+from pipeline.providers import Limits
 from pipeline.publish import approve
 from subscribers import exchange, roll
 from subscribers.models import Subscriber
@@ -109,10 +110,9 @@ class Stage:
     readers: tuple[str, ...]
 
     @property
-    def honours_keys(self) -> bool:
-        """Whether an interrupted send heals itself."""
-        made = open_newsroom(self.folder / "config.toml", SECRETS)
-        return made.provider.limits.key_lifetime is not None
+    def limits(self) -> Limits:
+        """What its provider promises."""
+        return open_newsroom(self.folder / "config.toml", SECRETS).provider.limits
 
     def start(self, *words: str, point: str = "", passage: int = 0, traced: bool = False) -> Running:
         """Begin a `friday` process."""
