@@ -29,7 +29,7 @@ def dig(found: object, *path: str | int) -> Any:
     for step in path:
         if isinstance(found, dict):
             found = found.get(step)
-        elif isinstance(found, list) and isinstance(step, int) and -len(found) <= step < len(found):
+        elif isinstance(found, list) and isinstance(step, int) and 0 <= step < len(found):
             found = found[step]
         else:
             return None

@@ -48,6 +48,7 @@ def test_a_specific_code_is_believed(code: str, kind: Kind) -> None:
         ("", "550 5.1.1 The email account that you tried to reach does not exist", HARD),
         ("", "552 5.3.4 Message too big for system", BLOCKED),
         ("", "host mx.example[5.1.1.7] said nothing that helps", SOFT),
+        ("554", "see section 15.1.1 of our terms", SOFT),
         ("", "250 2.0.0 OK", SOFT),
         ("5.0.0", "refused", SOFT),
     ],

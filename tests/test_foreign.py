@@ -16,7 +16,15 @@ def test_what_is_no_json_object_is_told_as_a_value_error(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("path", "found"),
-    [(("a",), [{"b": 1}]), (("a", 0, "b"), 1), (("a", 1), None), (("a", "b"), None), (("c", "d"), None), ((0,), None)],
+    [
+        (("a",), [{"b": 1}]),
+        (("a", 0, "b"), 1),
+        (("a", 1), None),
+        (("a", -1), None),
+        (("a", "b"), None),
+        (("c", "d"), None),
+        ((0,), None),
+    ],
 )
 def test_a_path_that_leads_nowhere_is_nothing(path: tuple[str | int, ...], found: object) -> None:
     assert dig({"a": [{"b": 1}]}, *path) == found
@@ -35,6 +43,7 @@ def test_an_event_holds_no_foreign_value_that_it_is_not_made_for() -> None:
     assert told(Kind.OTHER, ref, "ada@example.com", 7, "to ada@example.com: no") == Event(
         Kind.OTHER, ref, "ada@example.com", "7", "to an address no"
     )
+    assert told(Kind.OTHER, f"{ref}0", "", None) == Event(Kind.OTHER)
     assert told(Kind.OTHER, ref.upper(), "ada\x00@example.com", None) == Event(Kind.OTHER)
     assert told(Kind.OTHER, ["a"], {"a": 1}, [1]) == Event(Kind.OTHER)
 

@@ -121,10 +121,13 @@ def broken(name: str) -> dict[str, Post]:
             "no token": {**said, "signature": {**signature, "token": ""}},
             "beyond ASCII": {**said, "signature": {**signature, "signature": "ä" * 64}},
             "a list": [said],
+            "no event": {"signature": signature},
+            "event of another type": {**said, "event-data": [1]},
         }
         return {what: replace(post, body=json.dumps(each).encode()) for what, each in changed.items()} | {
             "a form": replace(post, body=b"event=delivered&timestamp=1795770000&token=a&signature=b"),
             "nothing": replace(post, body=b""),
+            "an empty token": mailgun(DELIVERED[name], token=""),
         }
     if name == "postmark":
         heads: dict[str, Mapping[str, str]] = {
@@ -144,6 +147,7 @@ def broken(name: str) -> dict[str, Post]:
         "tampered time": replace(post, headers={**post.headers, "svix-timestamp": str(int(NOW.timestamp()) + 1)}),
         "no time": replace(post, headers={**post.headers, "svix-timestamp": ""}),
         "no number": replace(post, headers={**post.headers, "svix-timestamp": "١٢٣"}),
+        "an empty id": resend(DELIVERED[name], own_id=""),
         "no id": replace(post, headers={**post.headers, "svix-id": ""}),
         "no signature": replace(post, headers={**post.headers, "svix-signature": ""}),
         "another version": replace(
@@ -158,6 +162,26 @@ def broken(name: str) -> dict[str, Post]:
 def test_a_call_that_lacks_something_or_was_changed_is_forged(name: str, what: str) -> None:
     with pytest.raises(Forged):
         hear(name, broken(name)[what])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (postmark_event("Open", ReceivedAt="a"), postmark_event("Open", ReceivedAt="b")),
+        (postmark_event("Click", OriginalLink="a"), postmark_event("Click", OriginalLink="b")),
+        (
+            postmark_event("SubscriptionChange", SuppressSending=True),
+            postmark_event("SubscriptionChange", SuppressSending=False),
+        ),
+        (postmark_bounce("SoftBounce"), postmark_bounce("HardBounce")),
+        (postmark_bounce("SpamComplaint"), postmark_bounce("SpamComplaint", "SpamComplaint")),
+        (postmark_event("Delivery"), postmark_event("Delivery", Recipient="ben@example.com")),
+        (postmark_event("Delivery"), postmark_event("Delivery", MessageID="b")),
+    ],
+)
+def test_what_differs_in_postmarks_events_has_another_key(one: dict[str, Any], other: dict[str, Any]) -> None:
+    (first,), (second,) = (hear("postmark", postmark(data)) for data in (one, other))
+    assert first.key != second.key
 
 
 def test_any_user_name_goes_with_postmarks_password() -> None:

@@ -205,6 +205,14 @@ def test_the_log_is_read_page_by_page_until_everybody_is_found(fake: FakeHttp) -
     assert len(log.asked) == 4
 
 
+@pytest.mark.parametrize(("entries", "token"), [(99, "on"), (100, ""), (100, None)])
+def test_a_page_that_is_not_full_or_has_no_next_is_the_last(fake: FakeHttp, entries: int, token: str | None) -> None:
+    said = json.dumps({"items": [{}] * entries, "pagination": {"next": token}})
+    fake.reply = lambda _number, _call: Reply(200, said)
+    assert mailgun(fake.url).look_up(ISSUE, COPIES, PARCEL.dated) == []
+    assert len(fake.calls) == 1
+
+
 def test_a_log_without_end_is_given_up(fake: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.providers.mailgun.MOST_PAGES", 3)
     said = json.dumps({"items": [{}] * 100, "pagination": {"next": "on"}})

@@ -180,9 +180,9 @@ def _bounce(bounce: object) -> Kind:
 
 
 def _diagnosis(bounce: object) -> str:
-    """What the reader's server said; each line begins with the kind of its protocol (RFC 3464, 2.3.6)."""
+    """What the reader's server said."""
     lines = dig(bounce, "diagnosticCode")
-    return " ".join(re.sub(r"^\s*smtp;\s*", "", words(each)) for each in lines) if isinstance(lines, list) else words(lines)
+    return " ".join(map(words, lines)) if isinstance(lines, list) else words(lines)
 
 
 def _reason(data: object) -> str:
