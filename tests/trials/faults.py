@@ -155,9 +155,11 @@ def measure(row: Row, provider: str, stages: Stages) -> Cell:
             stage.fake.script(bad=row.bad)
             end = stage.publish()
             exits.append(end.code)
-            assert end.report, end.err
-            last = judge(stage, end.report, left, row.bad, asked_log=True)
-        counts = end.report["counts"]
+        report = end.report
+        assert report, end.err
+        if asks:
+            last = judge(stage, report, left, row.bad, asked_log=True)
+        counts = report["counts"]
         return Cell(first, last, tuple(exits), counts["rejected"], counts["skipped"], asks)
 
 
