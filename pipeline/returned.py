@@ -117,7 +117,7 @@ def _plain(mail: Message) -> list[Event]:
     parts = list(_leaves(mail))
     words = _words(parts)
     code, said = _reply(words)
-    waiting, gone = all_failures(mail)
+    waiting, gone = _recognised(mail)
     if not (waiting or gone):
         answers_by_itself = _header(mail, "Auto-Submitted").lower().startswith("auto-replied")
         if not code or not (by_a_daemon or ("." in code and not answers_by_itself)):
@@ -130,6 +130,15 @@ def _plain(mail: Message) -> list[Event]:
     if not gone and (waiting or _WAITS.search(f"{_header(mail, 'Subject')} {words}")):
         return [Event(Kind.OTHER, ref, reason=redact(said))]
     return [Event(classify(code, said), ref, reason=redact(said))]
+
+
+def _recognised(mail: Message) -> tuple[bool, bool]:
+    """Whether a bounce of a known form says that the mail waits, and whether it says that it was given up."""
+    try:
+        waiting, gone = all_failures(mail)
+    except Exception:  # noqa: BLE001 - it stumbles, in ways of its own, over headers that are not as it expects
+        return False, False
+    return bool(waiting), bool(gone)
 
 
 def _words(parts: list[Message]) -> str:
