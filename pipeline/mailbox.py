@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from imap_tools import BaseMailBox, MailBox, MailboxLoginError, MailBoxStartTls, MailBoxUnencrypted
+from imap_tools import BaseMailBox, MailboxLoginError
 from imap_tools.errors import ImapToolsError
 
 from pipeline import returned
@@ -148,7 +148,7 @@ def _opened(box: Mailbox, password: str) -> Iterator[BaseMailBox]:
     where = f"{box.host}:{box.port}"
     opened: BaseMailBox | None = None
     try:
-        opened = _connect(box)
+        opened = _Box(box)
         opened.login(box.user or box.address, password, box.folder)
         yield opened
     except MailboxLoginError as error:
@@ -160,17 +160,29 @@ def _opened(box: Mailbox, password: str) -> Iterator[BaseMailBox]:
         if opened:
             with suppress(OSError, imaplib.IMAP4.error, ImapToolsError):
                 opened.logout()
+            with suppress(OSError):
+                opened.client.shutdown()
 
 
-def _connect(box: Mailbox) -> BaseMailBox:
+class _Box(BaseMailBox):
     """TLS from the start; STARTTLS on its port; in the clear only on this machine."""
-    host = box.host or ""
-    if box.port != _TLS_PORT and _is_loopback(host):
-        return MailBoxUnencrypted(host, box.port, SECONDS)
-    context = ssl.create_default_context()
-    if box.port == _STARTTLS_PORT:
-        return MailBoxStartTls(host, box.port, SECONDS, ssl_context=context)
-    return MailBox(host, box.port, SECONDS, ssl_context=context)
+
+    def __init__(self, box: Mailbox) -> None:
+        self._host, self._port = box.host or "", box.port
+        super().__init__()
+
+    def _get_mailbox_client(self) -> imaplib.IMAP4:
+        in_the_clear = self._port != _TLS_PORT and _is_loopback(self._host)
+        if not in_the_clear and self._port != _STARTTLS_PORT:
+            return imaplib.IMAP4_SSL(self._host, self._port, ssl_context=ssl.create_default_context(), timeout=SECONDS)
+        client = imaplib.IMAP4(self._host, self._port, timeout=SECONDS)
+        try:
+            if not in_the_clear:
+                client.starttls(ssl.create_default_context())
+        except (OSError, imaplib.IMAP4.error):
+            client.shutdown()
+            raise
+        return client
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ Anybody can write to the box, so nothing is believed but for a copy whose refere
 reader and the servers on its way know, or for a subscriber whose token it carries. Addresses in it are not used.
 """
 
+import base64
 import logging
 import re
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from pipeline.wire import redact
 logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
 
 _MOST_REPORTS = 20
+_MOST_WORDS = 300
 _TO = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
 _LEAVE = re.compile(r"\s*leave-([A-Za-z0-9_-]{16,64})\s*", re.IGNORECASE)
 # RFC 5965, 7.3, and the ways that are in use.
@@ -58,7 +60,7 @@ def _read(mail: Message) -> list[Event]:
     kind = mail.get_content_type()
     if kind != "multipart/report" and (leaving := _LEAVE.fullmatch(_header(mail, "Subject"))):
         return [Event(Kind.UNSUBSCRIBED, token=leaving.group(1), reason="a mail to the box")]
-    parts = _parts(mail)
+    parts = list(_leaves(mail))
     for part in parts:
         if part.get_content_type() == "message/feedback-report":
             return _complaint(mail, parts, _blocks(part))
@@ -83,49 +85,77 @@ def _reports(mail: Message, parts: list[Message], blocks: list[Message]) -> list
     """A delivery report (RFC 3464): one block of fields for each address that the copy went on to."""
     ref = _ref(mail, parts)
     told = [block for block in blocks if block["Action"] or block["Status"]]
-    return [_report(ref, block) for block in told[:_MOST_REPORTS]]
+    words = _words(parts)
+    return [_report(ref, block, words) for block in told[:_MOST_REPORTS]]
 
 
-def _report(ref: str, block: Message) -> Event:
-    status, action = _header(block, "Status").strip(), _header(block, "Action").strip().lower()
-    said = _header(block, "Diagnostic-Code")
-    # Its type stands in front, as in `smtp; 550 5.1.1 unknown`.
-    said = " ".join(said.partition(";")[2].split() or said.split())
+def _report(ref: str, block: Message, words: str) -> Event:
+    status, action = _header(block, "Status"), _header(block, "Action").lower()
+    diagnosis = _header(block, "Diagnostic-Code")
+    # Its type stands in front, as in `smtp; 550 5.1.1 unknown`. OpenSMTPD gives none, and 5.0.0 for whatever happened.
+    code, said = _reply(diagnosis.partition(";")[2] or diagnosis)
+    if not diagnosis:
+        code, said = _reply(words, _header(block, "Final-Recipient").partition(";")[2].strip())
+    said = said or diagnosis
     reason = redact(f"{action} {status} {said}")
     if not ref:
         return Event(Kind.OTHER, reason=redact(f"a report that names no copy: {reason}"))
     if action == "delivered":
         return Event(Kind.DELIVERED, ref, reason=reason)
-    if action not in ("failed", "") or (not action and not status.startswith("5")):
+    if action != "failed" and (action or not status.startswith("5")):
         return Event(Kind.OTHER, ref, reason=reason)
-    own = _CODE.search(said)
-    return Event(classify(own.group(2) if own and own.group(2) else status, said), ref, reason=reason)
+    says_nothing = not status or status.endswith(".0.0")
+    return Event(classify((says_nothing and code) or status, said), ref, reason=reason)
 
 
 def _plain(mail: Message) -> list[Event]:
-    """A bounce in words of its own, as OpenSMTPD, qmail and others write them."""
+    """A bounce in words of its own, as qmail and others write them."""
     by_a_daemon = bool(_DAEMONS.fullmatch(parseaddr(_header(mail, "From"))[1].partition("@")[0]))
     # RFC 5321, 4.5.5: a bounce has no sender in its envelope, and neither has many an answer of somebody who is away.
     if _is_of_no_concern(mail) or not (by_a_daemon or _header(mail, "Return-Path") == "<>"):
         return []
-    parts = list(mail.walk())
-    text = "\n".join(_text(part) for part in parts if part.get_content_type() == "text/plain")
-    begins = _ORIGINAL_BEGINS.search(text)
-    words = text[: begins.start()] if begins else text
-    code = _CODE.search(words)
-    waiting, gone = all_failures(mail)
+    parts = list(_leaves(mail))
+    words = _words(parts)
+    code, said = _reply(words)
+    waiting, gone = _recognised(mail)
     if not (waiting or gone):
         answers_by_itself = _header(mail, "Auto-Submitted").lower().startswith("auto-replied")
-        if not code or not (by_a_daemon or (code.group(2) and not answers_by_itself)):
+        if not code or not (by_a_daemon or ("." in code and not answers_by_itself)):
             return []
-    ref = _ref(mail, parts) or next((ref for each in _INLINE_ID.findall(text) if (ref := ref_of_message_id(each))), "")
-    said = " ".join(words[code.start() if code else 0 :].split())[:300].lstrip(":;> ")
+    quoted = _INLINE_ID.findall("\n".join(map(_text, parts)))
+    ref = _ref(mail, parts) or next((ref for each in quoted if (ref := ref_of_message_id(each))), "")
+    said = said or " ".join(words.split())[:_MOST_WORDS]
     if not ref:
         return [Event(Kind.OTHER, reason=redact(f"a bounce that names no copy: {said}"))]
     if not gone and (waiting or _WAITS.search(f"{_header(mail, 'Subject')} {words}")):
         return [Event(Kind.OTHER, ref, reason=redact(said))]
-    codes = " ".join(filter(None, code.groups())) if code else ""
-    return [Event(classify(codes, said), ref, reason=redact(said))]
+    return [Event(classify(code, said), ref, reason=redact(said))]
+
+
+def _recognised(mail: Message) -> tuple[bool, bool]:
+    """Whether a bounce of a known form says that the mail waits, and whether it says that it was given up."""
+    try:
+        waiting, gone = all_failures(mail)
+    except Exception:  # noqa: BLE001 - it stumbles, in ways of its own, over headers that are not as it expects
+        return False, False
+    return bool(waiting), bool(gone)
+
+
+def _words(parts: list[Message]) -> str:
+    """What a report says to people, without the original that it may bring along in its text."""
+    text = "\n".join(_text(part) for part in parts if part.get_content_type() == "text/plain")
+    begins = _ORIGINAL_BEGINS.search(text)
+    return text[: begins.start()] if begins else text
+
+
+def _reply(text: str, about: str = "") -> tuple[str, str]:
+    """The codes and the words of the first server's answer in a text, behind the address that it is about."""
+    found = text.find(about) + len(about) if about and about in text else 0
+    code = _CODE.search(text, found)
+    if not code:
+        return "", ""
+    paragraph = re.split(r"\n\s*\n", text[code.start() :], maxsplit=1)[0]
+    return " ".join(filter(None, code.groups())), " ".join(paragraph.split())[:_MOST_WORDS].lstrip(":;> ")
 
 
 def _is_of_no_concern(mail: Message) -> bool:
@@ -157,6 +187,15 @@ def _originals(parts: list[Message]) -> Iterator[Message]:
                 yield message_from_bytes(_bytes(part))
 
 
+def _leaves(mail: Message) -> Iterator[Message]:
+    """The parts of a mail, down to messages that it brings along, but not into them."""
+    if mail.get_content_maintype() != "multipart":
+        yield mail
+        return
+    for part in _parts(mail):
+        yield from _leaves(part)
+
+
 def _parts(mail: Message) -> list[Message]:
     payload = mail.get_payload()
     return [part for part in payload if isinstance(part, Message)] if isinstance(payload, list) else []
@@ -164,11 +203,10 @@ def _parts(mail: Message) -> list[Message]:
 
 def _blocks(part: Message) -> list[Message]:
     """The groups of fields of a report, which some servers encode though they must not."""
-    blocks = _parts(part)
-    if len(blocks) == 1 and not blocks[0].keys() and isinstance(blocks[0].get_payload(), str):
-        decoded = message_from_bytes(b"Content-Type: message/delivery-status\n\n" + _bytes(blocks[0]))
-        return _parts(decoded)
-    return blocks
+    body = part.as_bytes().partition(b"\n\n")[2]
+    if _header(part, "Content-Transfer-Encoding").lower() == "base64":
+        body = base64.b64decode(body)
+    return [message_from_bytes(block) for block in re.split(rb"\r?\n[ \t]*\r?\n", body)]
 
 
 def _header(mail: Message, name: str) -> str:
@@ -176,7 +214,7 @@ def _header(mail: Message, name: str) -> str:
 
 
 def _text(part: Message) -> str:
-    return _bytes(part).decode("utf-8", "replace")
+    return _bytes(part).decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def _bytes(part: Message) -> bytes:

@@ -1,7 +1,7 @@
 """Plain SMTP (RFC 5321) through a relay of one's own: a whole message, an envelope and a transaction for each copy.
 
-There is no key and no log to ask, so a call holds one copy unless `batch_size` says more: what nobody can tell of
-after a crash is then one reader for each connection.
+There is no key and no log to ask, so a call holds one copy unless `batch_size` says more: an answer that is lost then
+leaves one reader of whom nobody can tell, and a server that breaks off leaves no others.
 """
 
 import ipaddress
