@@ -108,7 +108,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
             )
             refs = {str(address): str(ref) for address, ref in pairs}
         new = relay.maildir / "new"
-        until(lambda: new.is_dir() and len(list(new.iterdir())) == len(MEANS), relay.log)
+        until(lambda: len(list(new.iterdir())) == len(MEANS), relay.log)
         until(lambda: len(opened.got) == len(WELL), relay.log)
         yield Sent(opened, relay, refs, folder)
         newsroom.database.engine.dispose()
