@@ -248,6 +248,13 @@ def test_a_break_is_unclear_only_behind_the_dot(answers: tuple[str, ...], error:
         provider(port).send(ISSUE, ADA)
 
 
+def test_what_speaks_no_smtp_in_the_middle_is_not_spoken_to_again() -> None:
+    with parrot(*GREETING, "250 ok", "what?", "250 ok", "250 ok", "354 go on", "250 ok") as port:
+        sender = provider(port)
+        with pytest.raises(NotProcessed, match="broke before the message was handed over: its answer is no SMTP"):
+            sender.send(ISSUE, ADA)
+
+
 def test_silence_behind_the_dot_is_unclear_and_before_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp, "END_SECONDS", 0.1)
     monkeypatch.setattr(relay, "REPLY_SECONDS", 0.1)
@@ -332,6 +339,16 @@ def test_a_new_connection_that_is_turned_away_is_not_tried_again(box: Sink) -> N
     box.answers["MAIL"] = "421 4.7.0 too many"
     with pytest.raises(NotProcessed):
         provider(box.port).send(ISSUE, ADA)
+    assert box.connections == 1
+
+
+@pytest.mark.parametrize("answer", ["451 4.3.0 try later", "550 5.7.1 no"])
+def test_another_refusal_on_a_used_connection_stands(box: Sink, answer: str) -> None:
+    sender = provider(box.port)
+    sender.send(ISSUE, ADA)
+    box.answers["MAIL"] = [answer, "250 OK"]
+    with pytest.raises((NotProcessed, AccountRefused)):
+        sender.send(ISSUE, ADA)
     assert box.connections == 1
 
 
@@ -444,6 +461,7 @@ def test_a_message_arrives_as_it_was_made(box: Sink) -> None:
     for copy in COPIES:
         arrived = next(got for got in box.got if copy.ref in str(got.mail["Message-ID"]))
         assert arrived.content == message(issue, PARCEL, copy).as_bytes()
+        assert f"SIZE={len(arrived.content)}" in arrived.options
         assert str(arrived.mail["Message-ID"]) == f"<{copy.ref}@news.example.com>"
 
 
