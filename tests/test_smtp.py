@@ -115,8 +115,22 @@ def test_a_reason_holds_no_address(box: Sink) -> None:
     assert receipt.reason == "550 5.1.1 an address no such user"
 
 
-@pytest.mark.parametrize("where", ["MAIL", "RCPT", "DATA"])
-@pytest.mark.parametrize("answer", ["421 4.3.2 going down", "450 4.2.0 greylisted", "451 try later", "452 4.3.1 disk full"])
+@pytest.mark.parametrize("answer", ["450 4.2.0 greylisted", "451 try later", "452 4.2.2 mailbox full"])
+def test_a_reader_that_is_put_off_may_come_later_and_holds_up_nobody(box: Sink, answer: str) -> None:
+    box.answers[f"RCPT {ADDRESS}"] = answer
+    first, second, third = provider(box.port).send(ISSUE, PARCEL)
+    assert first == Receipt(COPIES[0].ref, accepted=False, reason=answer, later=True)
+    assert second.accepted
+    assert third.accepted
+
+
+@pytest.mark.parametrize(
+    ("where", "answer"),
+    [
+        *((where, answer) for where in ("MAIL", "DATA") for answer in ("450 4.2.0 greylisted", "451 try later")),
+        *((where, answer) for where in ("MAIL", "RCPT", "DATA") for answer in ("421 4.3.2 going down", "452 4.3.1 disk full")),
+    ],
+)
 def test_what_is_put_off_was_surely_not_taken(box: Sink, where: str, answer: str) -> None:
     box.answers[where] = answer
     with pytest.raises(NotProcessed, match=f"asks to wait: {answer}") as refused:
@@ -135,7 +149,7 @@ def test_what_is_put_off_was_surely_not_taken(box: Sink, where: str, answer: str
     ],
 )
 def test_a_server_that_says_how_long_is_waited_for(box: Sink, said: str, wait: timedelta) -> None:
-    box.answers["RCPT"] = f"450 4.7.1 {said}"
+    box.answers["MAIL"] = f"450 4.7.1 {said}"
     with pytest.raises(NotProcessed) as refused:
         provider(box.port).send(ISSUE, ADA)
     assert refused.value.retry_after == wait
@@ -283,8 +297,18 @@ def test_a_message_that_breaks_off_before_its_dot_was_not_taken() -> None:
 
 def test_a_break_in_the_middle_keeps_the_receipts_before_it_and_begins_nothing_after_it(box: Sink) -> None:
     box.answers[f"DATA {COPIES[1].address}"] = DROP
-    assert provider(box.port).send(ISSUE, PARCEL) == [Receipt(COPIES[0].ref, accepted=True, provider_id="Q1")]
+    first, second, third = provider(box.port).send(ISSUE, PARCEL)
+    assert first == Receipt(COPIES[0].ref, accepted=True, provider_id="Q1")
+    assert [(each.ref, each.accepted, each.later) for each in (second, third)] == [
+        (copy.ref, False, True) for copy in COPIES[1:]
+    ]
     assert box.count["RCPT"] == 2
+
+
+def test_behind_a_copy_that_nobody_can_tell_of_the_others_may_go_another_time(box: Sink) -> None:
+    box.answers[f". {COPIES[0].address}"] = DROP
+    receipts = provider(box.port).send(ISSUE, PARCEL)
+    assert [(each.ref, each.later) for each in receipts] == [(copy.ref, True) for copy in COPIES[1:]]
 
 
 def test_a_call_that_takes_long_begins_no_other_copy(box: Sink, monkeypatch: pytest.MonkeyPatch) -> None:

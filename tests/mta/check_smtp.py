@@ -1,5 +1,7 @@
 """An issue through a real Postfix to a sink that refuses some, and what comes back of it; run by `make check-smtp`."""
 
+import re
+import smtplib
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, select
 
-from pipeline import mailbox, publish
+from pipeline import listen, mailbox, publish
 from pipeline.books import DeliveryRow
 from pipeline.config import Mailbox, Secrets
 from pipeline.issue import Event, Kind, Notice
 from pipeline.newsroom import Newsroom, open_newsroom
-from subscribers.models import Subscriber
+from subscribers.models import State, Subscriber, Suppression
 from tests.conftest import FRIDAY, Clock, build_world
 from tests.mta import servers
 from tests.mta.servers import PASSWORD, Postfix, imap, postfix
@@ -182,3 +184,25 @@ def test_a_maildir_gives_what_came_back(sent: Sent) -> None:
     events = [event for notice in kept for event in mailbox.read(notice.body)]
     assert told(events, sent.refs) == MEANS
     assert not any("@" in event.reason for event in events)
+
+
+def test_what_came_back_reaches_the_roll_and_the_report(sent: Sent) -> None:
+    """The whole circle: a bounce ends in a suppression, a mail to the address in a copy's header in a reader who has left."""
+    header = str(sent.sink.to(WELL[0]).mail["List-Unsubscribe"])
+    found = re.search(r"<mailto:([^?>]+)\?subject=([^>]+)>", header)
+    assert found, header
+    with smtplib.SMTP("127.0.0.1", sent.relay.port) as client:
+        client.sendmail(WELL[0], [found.group(1)], f"From: {WELL[0]}\r\nSubject: {found.group(2)}\r\n\r\n")
+    as_new(sent.relay.maildir)
+    new = sent.relay.maildir / "new"
+    until(lambda: len(list(new.iterdir())) == len(MEANS) + 1, sent.relay.log)
+    assert listen.read_mailbox(sent.newsroom) == len(MEANS) + 1
+    assert listen.apply_notices(sent.newsroom) == len(MEANS) + 1
+    with sent.newsroom.database.read() as session:
+        readers = {reader.address: reader for reader in session.exec(select(Subscriber))}
+        suppressed = set(session.exec(select(Suppression.key)))
+        fates = {str(ref): fate for ref, fate in session.exec(select(DeliveryRow.ref, DeliveryRow.fate))}
+    assert readers[WELL[0]].state == State.UNSUBSCRIBED
+    assert readers[WELL[1]].state == State.ACTIVE
+    assert suppressed == {readers["gone@example.com"].key}
+    assert {address: fates[sent.refs[address]] for address in MEANS} == {address: kind.value for address, kind in MEANS.items()}
