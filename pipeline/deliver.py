@@ -112,6 +112,7 @@ class Delivery:
         self._size = call_size(limits, self._rendered)
         can_tell = limits.has_log or limits.key_lifetime is not None
         self._window = limits.connections + (AHEAD if self._size == 1 and can_tell else 0)
+        self._quorum = max(1, (self._window - limits.connections) // 2)
         self._pace = Pace(limits.per_second, random.random)
         self._count()
         self._take_up_what_was_left()
@@ -146,10 +147,13 @@ class Delivery:
         delay = self._pace.delay(self.now())
         if self._aloft and (self._dry or delay or len(self._aloft) >= self._window):
             try:
-                first = self._landed.get(timeout=delay if delay and not self._dry else None)
+                landed = [self._landed.get(timeout=delay if delay and not self._dry else None)]
             except Empty:
                 return []
-            return [first, *self._drain()]
+            # Where batches are claimed ahead, a turn waits until it is worth while; the callers have enough to do.
+            while len(landed) < min(self._quorum, len(self._aloft)) and not landed[-1].error:
+                landed.append(self._landed.get())
+            return landed + self._drain()
         if delay and not self.stopping.is_set():
             self.wait(delay)
         return self._drain()
