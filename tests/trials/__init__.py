@@ -1,0 +1,1 @@
+"""Trials: commands that measure and torment the real thing, beside the tests."""
