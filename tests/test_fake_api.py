@@ -404,6 +404,9 @@ def test_postmarks_dates_are_of_new_york(fake: FakeApi) -> None:
     ago = (now - timedelta(minutes=5)).isoformat(timespec="seconds")
     assert search(fake, messagestream="broadcast", fromdate=ago).json()["TotalCount"] == 3
     assert search(fake, messagestream="broadcast", todate=ago).json()["TotalCount"] == 0
+    # By the clock of Greenwich it is later, so this is still to come in New York.
+    later = (datetime.now(UTC) - timedelta(minutes=5)).replace(tzinfo=None).isoformat(timespec="seconds")
+    assert search(fake, messagestream="broadcast", fromdate=later).json()["TotalCount"] == 0
 
 
 LETTER = f"From: friday@news.example.com\r\nTo: {READERS[1][0]}\r\nMessage-ID: <{READERS[1][1]}@news.example.com>\r\n\r\nHi\r\n"
