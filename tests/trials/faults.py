@@ -23,6 +23,8 @@ from tests.trials.stage import PUBLISH, End, Running, Stage, Stages
 READERS = 100
 BATCH = 10
 MOST_RUNS = 6
+# So long after a call the dates of a log, which have seconds, tell it from the next one.
+LATER = 2.5
 BEGIN, END = "<!-- faults -->", "<!-- end of faults -->"
 # In the order of what they give to go by after a fault.
 ORDER = ("outbox", "resend", "mailgun", "postmark", "smtp")
@@ -66,6 +68,7 @@ def _kill(stage: Stage) -> tuple[End, set[str]]:
     running.kill()
     end = running.end()
     stage.fake.release()
+    time.sleep(LATER)
     return end, set()
 
 
