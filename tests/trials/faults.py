@@ -178,8 +178,8 @@ def measure_all(stages: Stages) -> tuple[str, list[str]]:
         cells = {each: measure(row, each, stages) for each in there if each not in row.not_for}
         verdicts = [verdict for cell in cells.values() for verdict in (cell.first, cell.last)]
         twice, lost = sum(each.duplicates for each in verdicts), sum(each.lost for each in verdicts)
-        told = [str(cells[each]) if each in cells else "" for each in there]
-        lines.append(f"| {row.what} | {row.peers} | {twice} | {lost} | " + " | ".join(told) + " |")
+        told = [str(cells[each]) if each in cells else "–" for each in there]
+        lines.append(f"| {row.what} | {row.peers or '–'} | {twice} | {lost} | " + " | ".join(told) + " |")
         wrong += [
             f"{row.what}, {name}: {what}"
             for name, cell in cells.items()
