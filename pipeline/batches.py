@@ -64,21 +64,20 @@ def claim(
 ) -> list[tuple[Batch, Parcel]]:
     """Take pending copies as batches that are sending; none if there is nothing to take.
 
-    Copies that were refused alone come last, one by one.
-
     Permission is asked again for each reader here: whoever has left or was suppressed since is skipped, and
     nobody can leave between the question and the commit. The caller commits before the first byte leaves.
     """
     if session.connection().execute(_IS_SENDING, {"issue": issue.id}).first() is None:
         return []
-    while rows := _pending(session, issue, wanted.copies, suspect=False) or _pending(session, issue, 1, suspect=True):
-        allowed = rows
+    while rows := _pending(session, issue, wanted.copies):
+        # Copies that were refused or put off alone stand last, and go one by one.
+        rows = [row for row in rows if not row.suspect] if not rows[0].suspect else rows[:1]
         for reason in set(map(attrgetter("barred"), rows)) - {""}:
             barred = [(row.id, None) for row in rows if row.barred == reason]
             _move_each(session, barred, DeliveryState.SKIPPED, now, reason)
-            allowed = [row for row in allowed if row.barred != reason]
-        if allowed:
-            taken = list(islice(_cut(allowed, wanted.size), wanted.calls))
+            rows = [row for row in rows if row.barred != reason]
+        if rows:
+            taken = list(islice(_cut(rows, wanted.size), wanted.calls))
             return _new_batches(session, issue, rendered, taken, runner, now)
     _skip_the_erased(session, issue, now)
     return []
@@ -99,16 +98,16 @@ class _Pending(NamedTuple):
     barred: str
 
 
-def _pending(session: Session, issue: IssueRow, most: int, *, suspect: bool) -> list[_Pending]:
+def _pending(session: Session, issue: IssueRow, most: int) -> list[_Pending]:
     """The first pending copies."""
-    values: dict[str, object] = {"issue": issue.id, "suspect": suspect, "most": most}
+    values: dict[str, object] = {"issue": issue.id, "most": most}
     if not _is_postgres(session):
         rows = session.connection().execute(_WITH_READERS, values).all()
     else:
         # Locked first and looked at afterwards: what another transaction has committed until then is seen, and
         # whoever leaves now waits for us. Suppressing locks the subscriber too. SQLite's writers take turns.
         locked = session.connection().execute(_LOCKED, values).scalars().all()
-        rows = session.connection().execute(_WITH_LOCKED_READERS.order_by(col(DeliveryRow.id)), {"ids": locked}).all()
+        rows = session.connection().execute(_WITH_LOCKED_READERS, {"ids": locked}).all()
     return list(map(_Pending._make, rows))
 
 
@@ -118,7 +117,8 @@ def _is_postgres(session: Session) -> bool:
 
 # The state stands in the statement itself, since the index is that of the pending ones.
 _IS_PENDING = col(DeliveryRow.state) == literal_column(f"'{DeliveryState.PENDING.value}'")
-_FIRST = (col(DeliveryRow.issue_id) == bindparam("issue")) & _IS_PENDING & (col(DeliveryRow.suspect) == bindparam("suspect"))
+_FIRST = (col(DeliveryRow.issue_id) == bindparam("issue")) & _IS_PENDING
+_IN_ORDER = (col(DeliveryRow.suspect), col(DeliveryRow.id))
 _READERS = (
     select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap, DeliveryRow.suspect)
     .add_columns(col(Subscriber.address), col(Subscriber.token))
@@ -128,13 +128,15 @@ _READERS = (
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
     .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
 )
-_WITH_READERS = _READERS.where(_FIRST).order_by(col(DeliveryRow.id)).limit(bindparam("most"))
-_WITH_LOCKED_READERS = _READERS.where(col(DeliveryRow.id) == func.any(bindparam("ids", type_=ARRAY(Integer))))
+_WITH_READERS = _READERS.where(_FIRST).order_by(*_IN_ORDER).limit(bindparam("most"))
+_WITH_LOCKED_READERS = _READERS.where(col(DeliveryRow.id) == func.any(bindparam("ids", type_=ARRAY(Integer)))).order_by(
+    *_IN_ORDER
+)
 _LOCKED = (
     select(DeliveryRow.id)
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
     .where(_FIRST)
-    .order_by(col(DeliveryRow.issue_id), col(DeliveryRow.id))
+    .order_by(*_IN_ORDER)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, key_share=True, of=[DeliveryRow, Subscriber])
 )
@@ -199,7 +201,7 @@ def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
 
 def is_on_the_way(session: Session, issue: IssueRow) -> bool:
     """Whether a copy of the issue is still pending or sending."""
-    pending = select(DeliveryRow.id).where(_pending_of(issue)).limit(1)
+    pending = select(DeliveryRow.id).where(_pending_of(issue)).order_by(*_IN_ORDER).limit(1)
     return bool(in_flight(session, issue)) or session.exec(pending).first() is not None
 
 

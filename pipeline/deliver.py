@@ -97,6 +97,9 @@ class Delivery:
     _aloft: set[int] = field(default_factory=set)
     _again: deque[Batch] = field(default_factory=deque)
     _landed: SimpleQueue[Landing] = field(default_factory=SimpleQueue)
+    _before: dict[datetime, int] = field(default_factory=dict)
+    _claimed: int = 0
+    _some_accepted: bool = False
     _dry: bool = False
     _asked_log: bool = False
 
@@ -200,13 +203,22 @@ class Delivery:
         most = self._size * calls
         if self.ramp:
             today = self.ramp.allowance(now)
-            most = min(most, today.copies - batches.left_since(session, today.since))
+            most = min(most, today.copies - self._left_since(session, today.since))
             if most <= 0:
                 trouble = f"the warm-up lets {today.copies:,} copies go today; it goes on by itself tomorrow"
                 if batches.is_on_the_way(session, self.issue):
                     ledger.pause(session, self.issue, Pause.RAMP, trouble, today.until)
                 return []
-        return batches.claim(session, self.issue, self._rendered, Wanted(self._size, calls, most), self.runner, now)
+        claimed = batches.claim(session, self.issue, self._rendered, Wanted(self._size, calls, most), self.runner, now)
+        self._claimed += sum(len(parcel.copies) for _, parcel in claimed)
+        return claimed
+
+    def _left_since(self, session: Session, day: datetime) -> int:
+        """How many copies have left on a day: counted once, and from then on those of this run beside it."""
+        if day not in self._before:
+            self._before = {day: batches.left_since(session, day)}
+            self._claimed = 0
+        return self._before[day] + self._claimed
 
     def _once_more(self, session: Session, batch: Batch) -> tuple[Batch, Parcel] | None:
         """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell."""
@@ -258,6 +270,7 @@ class Delivery:
         if len(put_off) < copies:
             self._pace.went_well()
             self.unclear = self.refused = self.put_off = 0
+            self._some_accepted = self._some_accepted or any(receipt.accepted for receipt in receipts)
             return answered
         # One reader's server that asks for patience must not hold up the others; many that do are rather ours.
         self.put_off += 1
@@ -303,9 +316,7 @@ class Delivery:
         batch, copies, now = flight.batch, len(flight.parcel.copies), self.now()
         if copies > 1:
             return _give_back(batch, now, error, cap=(copies + 1) // 2)
-        with self.database.read() as session:
-            some_accepted = ledger.has_any(session, self.issue, DeliveryState.ACCEPTED)
-        if batch.suspect and some_accepted:
+        if batch.suspect and self._some_accepted:
             self._done += 1
             return lambda session: batches.reject(session, batch, now, str(error))
         self.refused += 1
@@ -384,6 +395,7 @@ class Delivery:
         with self.database.read() as session:
             counts = ledger.tally(session, self.issue)
         counts.pop(DeliveryState.EXCLUDED, None)
+        self._some_accepted = counts[DeliveryState.ACCEPTED] > 0
         self._total = counts.total()
         self._done = self._total - counts[DeliveryState.PENDING] - counts[DeliveryState.SENDING]
         self.progress(self._done, self._total)

@@ -6,12 +6,13 @@ Every function takes a session and commits nothing itself.
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import literal_column
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, func, select, update
 
 from pipeline import ledger
 from pipeline.batches import move_copies
-from pipeline.books import DeliveryRow, DeliveryState, Fate, IssueRow, NoticeRow, Pause
+from pipeline.books import DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, NoticeRow, Pause
 from pipeline.errors import UsageError
 from pipeline.issue import Event, Kind, Notice
 from subscribers import roll
@@ -29,6 +30,9 @@ FATES = {
     Kind.COMPLAINED: Fate.COMPLAINED,
 }
 _SUPPRESSES = {Kind.HARD_BOUNCE: Why.BOUNCE, Kind.COMPLAINED: Why.COMPLAINT}
+_GONE = (DeliveryState.ACCEPTED, DeliveryState.SENDING)
+# The fate stands in the statement itself, since the index is that of the blocked ones.
+_IS_BLOCKED = col(DeliveryRow.fate) == literal_column(f"'{Fate.BLOCKED.value}'")
 _NEVER_TAKEN = (DeliveryState.REJECTED, DeliveryState.SKIPPED, DeliveryState.EXCLUDED)
 _NOT_YET_TAKEN = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.UNKNOWN)
 
@@ -161,11 +165,15 @@ def _gave_up_on(session: Session, reader: Subscriber, delivery: DeliveryRow) -> 
 def _hold_if_it_is_the_issue(session: Session, issue_id: int, reason: str) -> None:
     # Locked, so that of two refusals that are applied at once the second counts the first.
     issue = session.get_one(IssueRow, issue_id, with_for_update=True, populate_existing=True)
-    counts = ledger.tally(session, issue)
-    # What is on its way may have come to the provider before its answer came to us.
-    left = counts[DeliveryState.ACCEPTED] + counts[DeliveryState.SENDING]
-    blocked = ledger.fates(session, issue).get(Fate.BLOCKED, 0)
-    if blocked * BLOCKED_ONE_IN >= left:
+    if issue.state not in (IssueState.SENDING, IssueState.PAUSED):
+        return
+    blocked = session.exec(select(func.count()).where(DeliveryRow.issue_id == issue_id, _IS_BLOCKED)).one()
+    # What is on its way may have come to the provider before its answer came to us. Nobody needs to know how many
+    # more there are than would do.
+    enough = blocked * BLOCKED_ONE_IN + 1
+    gone = select(DeliveryRow.id).where(DeliveryRow.issue_id == issue_id, col(DeliveryRow.state).in_(_GONE)).limit(enough)
+    left = session.exec(select(func.count()).select_from(gone.subquery())).one()
+    if left < enough:
         if issue.resume_at:
             # It would have gone on by itself, tomorrow or after an outage.
             ledger.resume(session, issue)

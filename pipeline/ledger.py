@@ -201,7 +201,8 @@ def close(session: Session, issue: IssueRow, now: datetime) -> None:
 
 
 def _has_unknown(session: Session, issue: IssueRow) -> bool:
-    return session.exec(select(DeliveryRow.id).where(_unknown_of(issue)).limit(1)).first() is not None
+    unknown = select(DeliveryRow.id).where(_unknown_of(issue)).order_by(col(DeliveryRow.id)).limit(1)
+    return session.exec(unknown).first() is not None
 
 
 def _unknown_of(issue: IssueRow) -> ColumnElement[bool]:
@@ -220,12 +221,6 @@ def undecided(session: Session, since: datetime) -> Sequence[IssueRow]:
     """The issues that were closed since an instant with copies that nobody can tell of."""
     query = select(IssueRow).where(IssueRow.state == IssueState.NEEDS_DECISION, col(IssueRow.closed_at) >= since)
     return session.exec(query.order_by(col(IssueRow.slot))).all()
-
-
-def has_any(session: Session, issue: IssueRow, state: DeliveryState) -> bool:
-    """Whether a copy of the issue is in a state."""
-    there = select(DeliveryRow.id).where(DeliveryRow.issue_id == issue.id, DeliveryRow.state == state).limit(1)
-    return session.exec(there).first() is not None
 
 
 def tally(session: Session, issue: IssueRow) -> Counter[str]:
