@@ -375,8 +375,8 @@ def stop_after(world: World, calls: int) -> None:
 
 # How far the issue is when the database looks at its tables; it never does by itself here.
 MOMENTS: dict[str, Callable[[World], object]] = {
-    "of a database that has looked at nothing yet": lambda _world: None,
-    "with almost everything still to be sent": lambda world: stop_after(world, 1),
+    "of a database that has looked at nothing yet": lambda world: stop_after(world, 1),
+    "with almost everything still to be sent": lambda _world: None,
     "with half of it sent": lambda world: stop_after(world, 9),
     "with all of it sent": lambda world: route.publish(world.with_provider(FakeProvider(1_000)), world.slot),
 }
