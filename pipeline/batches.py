@@ -71,11 +71,10 @@ def claim(
         return []
     while rows := _pending(session, issue, wanted.copies, suspect=False) or _pending(session, issue, 1, suspect=True):
         allowed = rows
-        if any(row.barred for row in rows):
-            allowed = [row for row in rows if not row.barred]
-            for reason in {row.barred for row in rows if row.barred}:
-                ids = [row.id for row in rows if row.barred == reason]
-                _move_each(session, [ids], DeliveryState.SKIPPED, now, reason=reason)
+        for reason in set(map(attrgetter("barred"), rows)) - {""}:
+            ids = [row.id for row in rows if row.barred == reason]
+            _move_each(session, [ids], DeliveryState.SKIPPED, now, reason=reason)
+            allowed = [row for row in allowed if row.barred != reason]
         if allowed:
             taken = list(islice(_cut(allowed, wanted.size), wanted.calls))
             return _new_batches(session, issue, rendered, taken, runner, now)
@@ -238,8 +237,10 @@ class Answered(NamedTuple):
     receipts: Sequence[Receipt]
 
 
-def settle(session: Session, answered: Sequence[Answered], now: datetime) -> None:
+def settle(session: Session, answered: Sequence[Answered], now: datetime, most_put_off: int) -> None:
     """Write down the provider's answers; copies that it did not answer for become unknown.
+
+    A copy that is put off comes back last and alone, and is rejected when that has happened `most_put_off` times.
 
     An answer that names its copies is believed even when it comes late, after somebody else has given the
     batch up or begun the next attempt; its silence then says nothing.
@@ -256,7 +257,7 @@ def settle(session: Session, answered: Sequence[Answered], now: datetime) -> Non
     if alike:
         session.connection().execute(_SETTLE, alike)
     for each in others:
-        _settle_one_by_one(session, each, now)
+        _settle_one_by_one(session, each, now, most_put_off)
 
 
 def _one_answer(answered: Answered) -> Receipt | None:
@@ -268,7 +269,7 @@ def _one_answer(answered: Answered) -> Receipt | None:
     return receipts[0] if {receipt.ref for receipt in receipts} == refs else None
 
 
-def _settle_one_by_one(session: Session, answered: Answered, now: datetime) -> None:
+def _settle_one_by_one(session: Session, answered: Answered, now: datetime, most_put_off: int) -> None:
     batch = answered.batch
     current = _end_attempts(session, [batch], now)
     refs = {copy.ref for copy in answered.parcel.copies}
@@ -276,9 +277,11 @@ def _settle_one_by_one(session: Session, answered: Answered, now: datetime) -> N
     believe(session, [each for each in answers.values() if not each.later], _UNSETTLED, now)
     for each in answers.values():
         if each.later:
-            # Who is to come later comes last, so that nobody waits for it.
-            this, last = col(DeliveryRow.ref) == each.ref, {"batch_id": None, "suspect": True}
-            move_copies(session, this, _UNSETTLED, DeliveryState.PENDING, now, each.reason, **last)
+            this, times = col(DeliveryRow.ref) == each.ref, col(DeliveryRow.put_off) + 1
+            patient, spent = this & (times < most_put_off), this & (times >= most_put_off)
+            move_copies(session, spent, _UNSETTLED, DeliveryState.REJECTED, now, f"put off {most_put_off} times: {each.reason}")
+            last = {"batch_id": None, "suspect": True, "put_off": times}
+            move_copies(session, patient, _UNSETTLED, DeliveryState.PENDING, now, each.reason, **last)
     if current:
         silent = "the provider did not answer for it"
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, silent)

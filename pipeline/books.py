@@ -139,8 +139,8 @@ def _while(index: str, state: DeliveryState) -> Index:
 class DeliveryRow(SQLModel, table=True):
     """One copy of one issue for one reader. A batch's order is the order of `id`.
 
-    `cap` limits the size of the next batch; a `suspect` was refused alone once, and goes last. `resent` counts
-    how often an unknown copy was sent again without a person having asked for it.
+    `cap` limits the size of the next batch; a `suspect` was refused alone once, and goes last. `put_off` counts
+    how often its server asked for patience, `resent` how often an unknown copy was sent again by itself.
     """
 
     __tablename__ = "deliveries"
@@ -162,6 +162,7 @@ class DeliveryRow(SQLModel, table=True):
     batch_id: int | None = Field(default=None, sa_column_args=[ForeignKey("batches.id")])
     cap: int | None = None
     suspect: bool = False
+    put_off: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     resent: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     provider_id: str = ""
     reason: str = ""

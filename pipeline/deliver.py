@@ -39,8 +39,11 @@ MOST_REFUSED = 3
 SHORTEST_PAUSE = 60.0
 POLL = 0.2
 WRITE_CHANCES = 4
-# Batches that are claimed beyond those in calls where each is a single copy, or claiming would hold them up.
+# Batches that are claimed beyond those in calls where each is a single copy, or claiming would hold them up; a crash
+# leaves them behind too, so only where the provider can tell of them later.
 AHEAD = 50
+# How often a copy is put off before it is rejected.
+MOST_PUT_OFF = 20
 # How often an unknown copy is sent again without a person having asked for it.
 MOST_RESENT = 1
 
@@ -72,7 +75,7 @@ class Landing(NamedTuple):
 class Delivery:
     """One run over the pending copies of one issue.
 
-    `unclear` and `refused` count calls in a row that brought nothing. `progress` is told how many of the issue's
+    `unclear`, `refused` and `put_off` count calls in a row that brought nothing. `progress` is told how many of the issue's
     copies are settled, and of how many.
     """
 
@@ -89,6 +92,7 @@ class Delivery:
     resends: bool = False
     unclear: int = 0
     refused: int = 0
+    put_off: int = 0
     trouble: BaseException | None = None
     _aloft: set[int] = field(default_factory=set)
     _again: deque[Batch] = field(default_factory=deque)
@@ -106,7 +110,9 @@ class Delivery:
         limits = self.provider.limits
         self._rendered = self.issue.rendered
         self._size = call_size(limits, self._rendered)
-        self._window = limits.connections + (AHEAD if self._size == 1 else 0)
+        can_tell = limits.has_log or limits.key_lifetime is not None
+        self._window = limits.connections + (AHEAD if self._size == 1 and can_tell else 0)
+        self._quorum = max(1, (self._window - limits.connections) // 2)
         self._pace = Pace(limits.per_second, random.random)
         self._count()
         self._take_up_what_was_left()
@@ -141,10 +147,13 @@ class Delivery:
         delay = self._pace.delay(self.now())
         if self._aloft and (self._dry or delay or len(self._aloft) >= self._window):
             try:
-                first = self._landed.get(timeout=delay if delay and not self._dry else None)
+                landed = [self._landed.get(timeout=delay if delay and not self._dry else None)]
             except Empty:
                 return []
-            return [first, *self._drain()]
+            # Where batches are claimed ahead, a turn waits until it is worth while; the callers have enough to do.
+            while len(landed) < min(self._quorum, len(self._aloft)) and not landed[-1].error:
+                landed.append(self._landed.get())
+            return landed + self._drain()
         if delay and not self.stopping.is_set():
             self.wait(delay)
         return self._drain()
@@ -170,7 +179,7 @@ class Delivery:
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
 
         def write(session: Session) -> list[tuple[Batch, Parcel]]:
-            batches.settle(session, [each for each in judged if isinstance(each, Answered)], self.now())
+            batches.settle(session, [each for each in judged if isinstance(each, Answered)], self.now(), MOST_PUT_OFF)
             for outcome in judged:
                 if not isinstance(outcome, Answered):
                     outcome(session)
@@ -224,13 +233,10 @@ class Delivery:
     def _judge(self, landing: Landing) -> Outcome | Answered:
         """What the ledger must say of a call, and what follows for the next ones."""
         flight, receipts, error = landing
-        batch, parcel, _ = flight
+        batch = flight.batch
         now = self.now()
         if error is None:
-            self._pace.went_well()
-            self.unclear = self.refused = 0
-            self._done += len(parcel.copies)
-            return Answered(batch, parcel, receipts)
+            return self._answered(flight, receipts)
         if isinstance(error, Recalled):
             return _give_back(batch, now, error) if batch.attempt == 1 else self._unseen(flight, "it was not sent again")
         if not isinstance(error, ProviderError):
@@ -240,6 +246,24 @@ class Delivery:
         # Under a key that lives the provider answers for the first attempt too: what it refuses whole never left.
         first = batch.attempt == 1 or (isinstance(error, CallRefused) and self._key_lives(batch))
         return self._failed(flight, error) if first else self._nobody_can_tell(flight, error)
+
+    def _answered(self, flight: Flight, receipts: Sequence[Receipt]) -> Outcome | Answered:
+        answered, copies = Answered(flight.batch, flight.parcel, receipts), len(flight.parcel.copies)
+        put_off = [receipt for receipt in receipts if receipt.later]
+        self._done += copies - len(put_off)
+        if len(receipts) < copies:
+            self.unclear += 1
+            silent = Unclear("the provider did not answer for every copy")
+            return _both(_settle(answered, self.now()), self._pause_for(silent) if self.unclear >= MOST_UNCLEAR else None)
+        if len(put_off) < copies:
+            self._pace.went_well()
+            self.unclear = self.refused = self.put_off = 0
+            return answered
+        # One reader's server that asks for patience must not hold up the others; many that do are rather ours.
+        self.put_off += 1
+        patient = self.put_off < MOST_REFUSED and not flight.batch.suspect
+        wait = None if patient else self._back_off(flight.began, NotProcessed(put_off[0].reason))
+        return _both(_settle(answered, self.now()), wait)
 
     def _failed(self, flight: Flight, error: ProviderError) -> Outcome:
         if isinstance(error, Unclear):
@@ -400,12 +424,15 @@ class Delivery:
 @contextmanager
 def _nothing_old_collected() -> Iterator[None]:
     """Spare the collector what is there already and stays: a loop that makes a thousand small things a turn wakes it often."""
-    gc.collect()
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+
+
+def _settle(answered: Answered, now: datetime) -> Outcome:
+    return lambda session: batches.settle(session, [answered], now, MOST_PUT_OFF)
 
 
 def _give_back(batch: Batch, now: datetime, error: Exception, cap: int | None = None, *, suspect: bool = False) -> Outcome:

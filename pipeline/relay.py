@@ -104,7 +104,7 @@ class Line:
             self._patience(seconds)
             code, text = self._smtp.getreply()
             if not 200 <= code < 600:  # noqa: PLR2004 - RFC 5321, 4.2
-                raise Broken("no SMTP")
+                raise Broken("its answer is no SMTP")
         self.broken = self.broken or code == _CLOSING
         return Answer(code, text.decode("utf-8", "replace"))
 
@@ -132,7 +132,7 @@ class Line:
         except (OSError, Broken) as error:
             self.broken = True
             self._smtp.close()
-            raise Broken(type(error).__name__) from error
+            raise Broken(str(error) if isinstance(error, Broken) else type(error).__name__) from error
 
 
 @dataclass(frozen=True, slots=True)

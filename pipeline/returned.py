@@ -38,7 +38,9 @@ _ORIGINAL_BEGINS = re.compile(
 )
 # A bare code counts only where a reply begins, since a vacation may be spent in room 550.
 _CODE = re.compile(
-    r"(?<![\w.#-])(?:([45]\d\d)[ -]+)?\(?#?([45]\.\d{1,3}\.\d{1,3})(?!\.?\d)|(?:^|[:;>])[ \t]*([45]\d\d)(?=[ -])", re.MULTILINE
+    r"(?<![\w.#-])(?:([45]\d\d)[ -]+)?\(?#?([45]\.\d{1,3}\.\d{1,3})(?!\.?\d)"
+    r"|(?:^|[:;>])[ \t]*([45]\d\d)(?=[ -])(?![ -]+\(?#?[45]\.\d)",
+    re.MULTILINE,
 )
 _WAITS = re.compile(r"delayed|still (?:trying|being retried)|will (?:be retried|keep trying|retry)|not yet been", re.IGNORECASE)
 

@@ -3,7 +3,6 @@
 It uses the connections of `requests`, without what a session does about cookies and redirects at each call.
 """
 
-import json
 import re
 import threading
 import time
@@ -13,6 +12,7 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
+import orjson
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, Timeout
@@ -51,7 +51,7 @@ class Reply:
     def json(self) -> Any:
         """The body as JSON; None where it is none."""
         try:
-            return json.loads(self.body)
+            return orjson.loads(self.body)
         except ValueError:
             return None
 

@@ -67,8 +67,8 @@ class _Talk(socketserver.StreamRequestHandler):
             case "SELECT":
                 said = [b"* %d EXISTS\r\n* OK [UIDVALIDITY 1] fine\r\n" % len(fake.mails)]
             case "SEARCH":
-                unseen = " ".join(str(uid) for uid in sorted(set(fake.mails) - fake.seen))
-                said = [f"* SEARCH {unseen}\r\n".encode()]
+                asked = set(fake.mails) - (fake.seen if "UNSEEN" in command else set())
+                said = [f"* SEARCH {' '.join(map(str, sorted(asked)))}\r\n".encode()]
             case "FETCH":
                 uid, most = map(int, re.findall(r"FETCH (\d+) \(BODY\.PEEK\[\]<0\.(\d+)>\)", command)[0])
                 part = fake.mails[uid][:most]

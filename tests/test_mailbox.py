@@ -81,6 +81,9 @@ def kinds(raw: bytes) -> list[tuple[Kind, str]]:
         ("Action: failed\nStatus: 4.4.7\nDiagnostic-Code: smtp; 421 4.4.7 expired", Kind.SOFT_BOUNCE),
         ("Action: failed\nStatus: 5.7.1\nDiagnostic-Code: smtp; 550 5.7.1 spam", Kind.BLOCKED),
         ("Action: failed\nStatus: 5.3.4", Kind.BLOCKED),
+        ("Action: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 554 5.7.1 no", Kind.BLOCKED),
+        ("Action: failed\nStatus: 5.2.2\nDiagnostic-Code: smtp; 550 odd", Kind.SOFT_BOUNCE),
+        ("Action: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 <ada@example.com> unknown", Kind.HARD_BOUNCE),
         ("Status: 5.1.1", Kind.HARD_BOUNCE),
         ("Action: delayed\nStatus: 4.4.1", Kind.OTHER),
         ("Action: relayed\nStatus: 2.0.0", Kind.OTHER),
@@ -144,6 +147,12 @@ def test_where_there_are_only_words_those_behind_the_address_count() -> None:
     assert kinds(report) == [(Kind.HARD_BOUNCE, REF), (Kind.BLOCKED, REF)]
 
 
+def test_a_diagnosis_without_a_code_is_believed_before_what_is_written_for_people() -> None:
+    fields = "Action: failed\nStatus: 5.0.0\nDiagnostic-Code: X-Mx; the mailbox does not exist\n"
+    (event,) = read(a_report(fields, words="ada@example.com: 554 5.7.1 spam"))
+    assert event == Event(Kind.HARD_BOUNCE, REF, reason="failed 5.0.0 X-Mx; the mailbox does not exist")
+
+
 # Plain bounces
 
 QMAIL = """This is the mail program at mx.example.org. It could not hand on what you sent.
@@ -175,6 +184,21 @@ def test_a_plain_bounce_is_what_its_words_say(text: str, kind: Kind) -> None:
     assert kinds(a_bounce(text)) == [(kind, REF)]
 
 
+def test_a_plain_bounce_is_known_by_its_empty_sender_or_by_the_name_of_a_daemon() -> None:
+    assert kinds(a_bounce(QMAIL, From="bounces@mx.example.org")) == [(Kind.HARD_BOUNCE, REF)]
+    assert kinds(a_bounce(QMAIL, Return_Path="<bounces@mx.example.org>")) == [(Kind.HARD_BOUNCE, REF)]
+    assert kinds(a_bounce(QMAIL, Return_Path="<bounces@mx.example.org>", From="bounces@mx.example.org")) == []
+
+
+def test_a_bounce_of_a_known_form_is_final_though_its_words_tell_of_a_delay() -> None:
+    text = "Hi. This is the qmail-send program at mx.\n\n<ada@example.com>:\n550 5.1.1 unknown, and it was delayed before\n"
+    assert kinds(a_bounce(text)) == [(Kind.HARD_BOUNCE, REF)]
+
+
+def test_a_reason_is_the_servers_answer() -> None:
+    assert read(a_bounce("ada@example.com: 550 no such user\n"))[0].reason == "550 no such user"
+
+
 def test_a_plain_bounce_is_that_of_the_original_below_it_and_its_words_are_not_the_originals() -> None:
     text = "ada@example.com: 550 5.1.1 unknown\n\n--- Below this line is a copy of the message.\n\n" + ORIGINAL
     assert kinds(a_bounce(text, BOX)) == [(Kind.HARD_BOUNCE, REF)]
@@ -190,7 +214,7 @@ def test_a_plain_bounce_that_names_no_copy_changes_nothing() -> None:
     "raw",
     [
         a_bounce("Thank you, I am away, in room 550 until Monday.", From="ada@example.com", Auto_Submitted="auto-replied"),
-        a_bounce("Thank you, I am away. 550 is my room.", From="ada@example.com"),
+        a_bounce("Thank you, I am away.\n550 is my room.", From="ada@example.com"),
         a_bounce("I am away. See 5.1.1 of our rules.", From="ada@example.com", Auto_Submitted="auto-replied (vacation)"),
         a_bounce("ada@example.com: 550 5.1.1 unknown", X_Autoreply="yes"),
         a_bounce("ada@example.com: 550 5.1.1 unknown", List_Id="<list.example.org>"),
@@ -226,6 +250,11 @@ def test_a_complaint_is_believed_for_the_copy_that_it_shows_only() -> None:
     assert kinds(a_complaint("opt-out", original=nobody)) == [(Kind.OTHER, "")]
     assert kinds(a_complaint(original=nobody, more=f"Original-Mail-From: <{VERP}>\n")) == [(Kind.COMPLAINED, REF)]
     assert kinds(a_complaint(original=f"Return-Path: <{VERP}>\nSubject: x\n")) == [(Kind.COMPLAINED, REF)]
+
+
+def test_a_report_is_a_report_whatever_its_subject() -> None:
+    raw = a_report("Action: failed\nStatus: 5.1.1\n").replace(b"Subject: Undelivered", b"Subject: leave-" + b"t" * 22)
+    assert kinds(raw) == [(Kind.HARD_BOUNCE, REF)]
 
 
 @pytest.mark.parametrize("subject", ["leave-{}", "Leave-{}", "  leave-{} ", "leave-{}\n "])

@@ -115,8 +115,22 @@ def test_a_reason_holds_no_address(box: Sink) -> None:
     assert receipt.reason == "550 5.1.1 an address no such user"
 
 
-@pytest.mark.parametrize("where", ["MAIL", "RCPT", "DATA"])
-@pytest.mark.parametrize("answer", ["421 4.3.2 going down", "450 4.2.0 greylisted", "451 try later", "452 4.3.1 disk full"])
+@pytest.mark.parametrize("answer", ["450 4.2.0 greylisted", "451 try later", "452 4.2.2 mailbox full"])
+def test_a_reader_that_is_put_off_may_come_later_and_holds_up_nobody(box: Sink, answer: str) -> None:
+    box.answers[f"RCPT {ADDRESS}"] = answer
+    first, second, third = provider(box.port).send(ISSUE, PARCEL)
+    assert first == Receipt(COPIES[0].ref, accepted=False, reason=answer, later=True)
+    assert second.accepted
+    assert third.accepted
+
+
+@pytest.mark.parametrize(
+    ("where", "answer"),
+    [
+        *((where, answer) for where in ("MAIL", "DATA") for answer in ("450 4.2.0 greylisted", "451 try later")),
+        *((where, answer) for where in ("MAIL", "RCPT", "DATA") for answer in ("421 4.3.2 going down", "452 4.3.1 disk full")),
+    ],
+)
 def test_what_is_put_off_was_surely_not_taken(box: Sink, where: str, answer: str) -> None:
     box.answers[where] = answer
     with pytest.raises(NotProcessed, match=f"asks to wait: {answer}") as refused:
@@ -135,7 +149,7 @@ def test_what_is_put_off_was_surely_not_taken(box: Sink, where: str, answer: str
     ],
 )
 def test_a_server_that_says_how_long_is_waited_for(box: Sink, said: str, wait: timedelta) -> None:
-    box.answers["RCPT"] = f"450 4.7.1 {said}"
+    box.answers["MAIL"] = f"450 4.7.1 {said}"
     with pytest.raises(NotProcessed) as refused:
         provider(box.port).send(ISSUE, ADA)
     assert refused.value.retry_after == wait
@@ -248,6 +262,13 @@ def test_a_break_is_unclear_only_behind_the_dot(answers: tuple[str, ...], error:
         provider(port).send(ISSUE, ADA)
 
 
+def test_what_speaks_no_smtp_in_the_middle_is_not_spoken_to_again() -> None:
+    with parrot(*GREETING, "250 ok", "what?", "250 ok", "250 ok", "354 go on", "250 ok") as port:
+        sender = provider(port)
+        with pytest.raises(NotProcessed, match="broke before the message was handed over: its answer is no SMTP"):
+            sender.send(ISSUE, ADA)
+
+
 def test_silence_behind_the_dot_is_unclear_and_before_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smtp, "END_SECONDS", 0.1)
     monkeypatch.setattr(relay, "REPLY_SECONDS", 0.1)
@@ -276,8 +297,16 @@ def test_a_message_that_breaks_off_before_its_dot_was_not_taken() -> None:
 
 def test_a_break_in_the_middle_keeps_the_receipts_before_it_and_begins_nothing_after_it(box: Sink) -> None:
     box.answers[f"DATA {COPIES[1].address}"] = DROP
-    assert provider(box.port).send(ISSUE, PARCEL) == [Receipt(COPIES[0].ref, accepted=True, provider_id="Q1")]
+    first, last = provider(box.port).send(ISSUE, PARCEL)
+    assert first == Receipt(COPIES[0].ref, accepted=True, provider_id="Q1")
+    assert (last.ref, last.accepted, last.later) == (COPIES[2].ref, False, True)
     assert box.count["RCPT"] == 2
+
+
+def test_behind_a_copy_that_nobody_can_tell_of_the_others_may_go_another_time(box: Sink) -> None:
+    box.answers[f"DATA {COPIES[0].address}"] = DROP
+    receipts = provider(box.port).send(ISSUE, PARCEL)
+    assert [(each.ref, each.later) for each in receipts] == [(copy.ref, True) for copy in COPIES[1:]]
 
 
 def test_a_call_that_takes_long_begins_no_other_copy(box: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,6 +361,16 @@ def test_a_new_connection_that_is_turned_away_is_not_tried_again(box: Sink) -> N
     box.answers["MAIL"] = "421 4.7.0 too many"
     with pytest.raises(NotProcessed):
         provider(box.port).send(ISSUE, ADA)
+    assert box.connections == 1
+
+
+@pytest.mark.parametrize("answer", ["451 4.3.0 try later", "550 5.7.1 no"])
+def test_another_refusal_on_a_used_connection_stands(box: Sink, answer: str) -> None:
+    sender = provider(box.port)
+    sender.send(ISSUE, ADA)
+    box.answers["MAIL"] = [answer, "250 OK"]
+    with pytest.raises((NotProcessed, AccountRefused)):
+        sender.send(ISSUE, ADA)
     assert box.connections == 1
 
 
@@ -444,6 +483,7 @@ def test_a_message_arrives_as_it_was_made(box: Sink) -> None:
     for copy in COPIES:
         arrived = next(got for got in box.got if copy.ref in str(got.mail["Message-ID"]))
         assert arrived.content == message(issue, PARCEL, copy).as_bytes()
+        assert f"SIZE={len(arrived.content)}" in arrived.options
         assert str(arrived.mail["Message-ID"]) == f"<{copy.ref}@news.example.com>"
 
 

@@ -49,6 +49,11 @@ _WAIT = re.compile(r"(\d{1,5}) ?(s\b|sec|min)", re.IGNORECASE)
 _QUEUED = re.compile(r"queued as (\S{1,80})|\bid[=:] ?(\S{1,80})|^(?:2\.\d\.\d )?ok:? (\S{12,80})$", re.IGNORECASE)
 
 
+# Greylisting and full mailboxes are one reader's, unless the enhanced code says that it is the server's (RFC 3463, x.3.x).
+_THIS_READER_LATER = (450, 451, 452)
+_THE_SERVER = re.compile(r"\b4\.3\.\d+\b")
+
+
 class Options(ProviderOptions):
     """`port` is 587, or 465 with `security = "tls"`. Bounces go to `return_path`, else to the mailbox, else to the sender.
 
@@ -116,17 +121,19 @@ class Smtp:
     def send(self, issue: RenderedIssue, parcel: Parcel) -> list[Receipt]:
         """A transaction for each copy, in order.
 
-        Where one comes to nothing the copies before it have their receipts, and those after it are not begun.
+        Where one comes to nothing those after it are not begun, and may go another time. The one that nobody
+        can tell of has no receipt.
         """
         began = time.monotonic()
         receipts: list[Receipt] = []
-        for copy in parcel.copies:
+        for place, copy in enumerate(parcel.copies):
             try:
                 receipts.append(self._hand_over(self._mail(issue, parcel, copy), began))
-            except ProviderError:
-                if not receipts:
+            except ProviderError as error:
+                if place == 0 and (len(parcel.copies) == 1 or not isinstance(error, Unclear)):
                     raise
-                break
+                not_begun = parcel.copies[place + isinstance(error, Unclear) :]
+                return receipts + [Receipt(each.ref, accepted=False, reason=str(error), later=True) for each in not_begun]
         return receipts
 
     def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> list[Receipt]:
@@ -219,6 +226,8 @@ class Smtp:
         )
 
     def _reader_refused(self, answer: Answer, mail: _Mail) -> Receipt:
+        if answer.code in _THIS_READER_LATER and not _THE_SERVER.search(answer.text):
+            return Receipt(mail.ref, accepted=False, reason=str(answer), later=True)
         if not answer.never:
             raise self._put_off(answer)
         if _NO_RELAY.search(answer.text):

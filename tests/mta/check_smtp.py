@@ -1,20 +1,22 @@
 """An issue through a real Postfix to a sink that refuses some, and what comes back of it; run by `make check-smtp`."""
 
+import re
+import smtplib
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from sqlmodel import col, select
 
-from pipeline import mailbox, publish
+from pipeline import listen, mailbox, publish
 from pipeline.books import DeliveryRow
 from pipeline.config import Mailbox, Secrets
 from pipeline.issue import Event, Kind, Notice
-from pipeline.newsroom import open_newsroom
-from subscribers.models import Subscriber
+from pipeline.newsroom import Newsroom, open_newsroom
+from subscribers.models import State, Subscriber, Suppression
 from tests.conftest import FRIDAY, Clock, build_world
 from tests.mta import servers
 from tests.mta.servers import PASSWORD, Postfix, imap, postfix
@@ -46,6 +48,7 @@ class Sent:
     relay: Postfix
     refs: dict[str, str]
     dns: Path
+    newsroom: Newsroom
 
 
 def until(holds: Callable[[], bool], log: Path) -> None:
@@ -96,8 +99,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
         (folder / "config.toml").write_text(f'{config}\n[mailbox]\naddress = "{BOX}"\nmaildir = "{relay.maildir}"\n', "utf-8")
         world.tell_a_week()
         world.subscribe(*(address.partition("@")[0] for address in (*WELL, *MEANS)))
-        newsroom = open_newsroom(folder / "config.toml", {"FRIDAY_DKIM_KEY_FILE": str(key)})
-        object.__setattr__(newsroom, "now", Clock())
+        newsroom = replace(open_newsroom(folder / "config.toml", {"FRIDAY_DKIM_KEY_FILE": str(key)}), now=Clock())
         report = publish.publish(newsroom, newsroom.schedule.slot(FRIDAY.date()))
         assert report.counts["accepted"] == len(WELL) + len(MEANS)
         with newsroom.database.read() as session:
@@ -108,11 +110,17 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
             )
             refs = {str(address): str(ref) for address, ref in pairs}
         new = relay.maildir / "new"
-        until(lambda: new.is_dir() and len(list(new.iterdir())) == len(MEANS), relay.log)
+        until(lambda: len(list(new.iterdir())) == len(MEANS), relay.log)
         until(lambda: len(opened.got) == len(WELL), relay.log)
-        yield Sent(opened, relay, refs, folder)
+        yield Sent(opened, relay, refs, folder, newsroom)
         newsroom.database.engine.dispose()
         world.database.engine.dispose()
+
+
+def as_new(maildir: Path) -> None:
+    """Nobody has seen anything of it yet."""
+    for seen in (maildir / "cur").iterdir():
+        seen.rename(maildir / "new" / seen.name.partition(":")[0])
 
 
 def told(events: list[Event], refs: dict[str, str]) -> dict[str, Kind]:
@@ -141,6 +149,7 @@ def test_a_tampered_copy_fails_at_opendkim(sent: Sent, before: bytes, after: byt
 def test_an_imap_box_gives_what_came_back_and_loses_nothing_to_a_death_between(
     sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    as_new(sent.relay.maildir)
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     secrets = Secrets({"FRIDAY_MAILBOX_PASSWORD": PASSWORD})
 
@@ -164,11 +173,10 @@ def test_an_imap_box_gives_what_came_back_and_loses_nothing_to_a_death_between(
         assert len({notice.key for notice in kept}) == len(MEANS)
     events = [event for notice in kept for event in mailbox.read(notice.body)]
     assert told(events, sent.refs) == MEANS
-    for seen in (sent.relay.maildir / "cur").iterdir():
-        seen.rename(sent.relay.maildir / "new" / seen.name.partition(":")[0])
 
 
 def test_a_maildir_gives_what_came_back(sent: Sent) -> None:
+    as_new(sent.relay.maildir)
     box = Mailbox(address=BOX, maildir=sent.relay.maildir)
     kept: list[Notice] = []
     assert mailbox.look_into(box, Secrets({}), kept.extend) == len(MEANS)
@@ -176,3 +184,25 @@ def test_a_maildir_gives_what_came_back(sent: Sent) -> None:
     events = [event for notice in kept for event in mailbox.read(notice.body)]
     assert told(events, sent.refs) == MEANS
     assert not any("@" in event.reason for event in events)
+
+
+def test_what_came_back_reaches_the_roll_and_the_report(sent: Sent) -> None:
+    """The whole circle: a bounce ends in a suppression, a mail to the address in a copy's header in a reader who has left."""
+    header = str(sent.sink.to(WELL[0]).mail["List-Unsubscribe"])
+    found = re.search(r"<mailto:([^?>]+)\?subject=([^>]+)>", header)
+    assert found, header
+    with smtplib.SMTP("127.0.0.1", sent.relay.port) as client:
+        client.sendmail(WELL[0], [found.group(1)], f"From: {WELL[0]}\r\nSubject: {found.group(2)}\r\n\r\n")
+    as_new(sent.relay.maildir)
+    new = sent.relay.maildir / "new"
+    until(lambda: len(list(new.iterdir())) == len(MEANS) + 1, sent.relay.log)
+    assert listen.read_mailbox(sent.newsroom) == len(MEANS) + 1
+    assert listen.apply_notices(sent.newsroom) == len(MEANS) + 1
+    with sent.newsroom.database.read() as session:
+        readers = {reader.address: reader for reader in session.exec(select(Subscriber))}
+        suppressed = set(session.exec(select(Suppression.key)))
+        fates = {str(ref): fate for ref, fate in session.exec(select(DeliveryRow.ref, DeliveryRow.fate))}
+    assert readers[WELL[0]].state == State.UNSUBSCRIBED
+    assert readers[WELL[1]].state == State.ACTIVE
+    assert suppressed == {readers["gone@example.com"].key}
+    assert {address: fates[sent.refs[address]] for address in MEANS} == {address: kind.value for address, kind in MEANS.items()}

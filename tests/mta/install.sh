@@ -25,9 +25,9 @@ if ((${#missing[@]})); then
     chmod +x "$guard"
     trap 'rm -f "$guard"' EXIT
   fi
-  echo "postfix postfix/main_mailer_type select No configuration" >/tmp/friday-postfix.debconf
-  have debconf-set-selections && debconf-set-selections /tmp/friday-postfix.debconf
-  rm -f /tmp/friday-postfix.debconf
+  if have debconf-set-selections; then
+    echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+  fi
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi

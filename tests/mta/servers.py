@@ -122,12 +122,13 @@ class Imap:
 @contextmanager
 def postfix(onward: int) -> Iterator[Postfix]:
     """Postfix that takes mail on loopback and hands it on to a port there."""
+    assert os.geteuid() == 0, "Postfix is started by root only"
     with _folder("postfix") as folder:
         owner = pwd.getpwnam("postfix")
-        for name in ("queue", "data", "mail", "conf"):
+        for name in ("queue", "data", "conf", "mail", "mail/box", "mail/box/new", "mail/box/cur", "mail/box/tmp"):
             (folder / name).mkdir()
-        os.chown(folder / "data", owner.pw_uid, owner.pw_gid)
-        os.chown(folder / "mail", owner.pw_uid, owner.pw_gid)
+            if name.startswith(("data", "mail")):
+                os.chown(folder / name, owner.pw_uid, owner.pw_gid)
         port = _free_port()
         main = _MAIN.format(folder=folder, onward=onward, user=owner, certificate=CERTIFICATE)
         (folder / "conf/main.cf").write_text(main, "utf-8")

@@ -30,6 +30,7 @@ def upgrade() -> None:
     op.drop_index("ix_deliveries_batch_id", "deliveries")
     # What a check or a column of a table says cannot be changed in SQLite, so the table is made anew there.
     with op.batch_alter_table("deliveries", recreate="auto") as table:
+        table.add_column(sa.Column("put_off", sa.Integer(), nullable=False, server_default="0"))
         table.add_column(sa.Column("resent", sa.Integer(), nullable=False, server_default="0"))
         table.add_column(sa.Column("fate", sa.String(), nullable=False, server_default=sa.text("''")))
         table.drop_constraint("state_is_known", type_="check")
