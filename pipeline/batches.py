@@ -59,28 +59,33 @@ class Wanted:
         return min(self.size * self.calls, self.most)
 
 
-def claim(
-    session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wanted, runner: str, now: datetime
-) -> list[tuple[Batch, Parcel]]:
+class Claim(NamedTuple):
+    """The batches that may leave, and how many copies were skipped since their readers may not be mailed any more."""
+
+    leaving: list[tuple[Batch, Parcel]]
+    skipped: int
+
+
+def claim(session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wanted, runner: str, now: datetime) -> Claim:
     """Take pending copies as batches that are sending; none if there is nothing to take.
 
     Permission is asked again for each reader here: whoever has left or was suppressed since is skipped, and
     nobody can leave between the question and the commit. The caller commits before the first byte leaves.
     """
+    skipped = 0
     if session.connection().execute(_IS_SENDING, {"issue": issue.id}).first() is None:
-        return []
+        return Claim([], skipped)
     while rows := _pending(session, issue, wanted.copies):
         # Copies that were refused or put off alone stand last, and go one by one.
         rows = [row for row in rows if not row.suspect] if not rows[0].suspect else rows[:1]
         for reason in set(map(attrgetter("barred"), rows)) - {""}:
             barred = [(row.id, None) for row in rows if row.barred == reason]
-            _move_each(session, barred, DeliveryState.SKIPPED, now, reason)
+            skipped += _move_each(session, barred, DeliveryState.SKIPPED, now, reason)
             rows = [row for row in rows if row.barred != reason]
         if rows:
             taken = list(islice(_cut(rows, wanted.size), wanted.calls))
-            return _new_batches(session, issue, rendered, taken, runner, now)
-    _skip_the_erased(session, issue, now)
-    return []
+            return Claim(_new_batches(session, issue, rendered, taken, runner, now), skipped)
+    return Claim([], skipped + _skip_the_erased(session, issue, now))
 
 
 _IS_SENDING = select(IssueRow.id).where(IssueRow.id == bindparam("issue"), IssueRow.state == IssueState.SENDING)
@@ -146,9 +151,9 @@ def _pending_of(issue: IssueRow) -> ColumnElement[bool]:
     return (col(DeliveryRow.issue_id) == issue.id) & _IS_PENDING
 
 
-def _skip_the_erased(session: Session, issue: IssueRow, now: datetime) -> None:
+def _skip_the_erased(session: Session, issue: IssueRow, now: datetime) -> int:
     nobody = _pending_of(issue) & col(DeliveryRow.subscriber_id).is_(None)
-    move_copies(session, nobody, (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, "erased")
+    return move_copies(session, nobody, (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, "erased")
 
 
 def _cut(rows: Sequence[_Pending], size: int) -> Iterator[list[_Pending]]:

@@ -33,6 +33,8 @@ from pipeline.providers import Provider, call_size
 PATIENCE = timedelta(minutes=5)
 # Keys are not trusted to their last second.
 KEY_MARGIN = timedelta(minutes=5)
+# A provider's clock may be behind ours.
+CLOCKS_DIFFER = timedelta(minutes=5)
 MOST_UNCLEAR = 2
 # So many copies refused one by one, none accepted between, and it is rather the issue that is refused.
 MOST_REFUSED = 3
@@ -100,6 +102,8 @@ class Delivery:
     _before: dict[datetime, int] = field(default_factory=dict)
     _claimed: int = 0
     _some_accepted: bool = False
+    _done: int = 0
+    _total: int = 0
     _dry: bool = False
     _asked_log: bool = False
 
@@ -142,7 +146,8 @@ class Delivery:
             lost = ledger.lost_sight_of(session, self.issue)
         if not lost:
             return 0
-        receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], lost[0].attempted_at)
+        since = min(each.claimed_at for each in lost) - CLOCKS_DIFFER
+        receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], since)
         return self._keep(lambda session: ledger.found(session, self.issue, receipts, self.now()))
 
     def _gather(self) -> list[Landing]:
@@ -170,13 +175,12 @@ class Delivery:
 
     def _turn(self, landed: Sequence[Landing]) -> list[Flight]:
         """Settle what came home and claim what leaves next, in one transaction."""
-        for landing in landed:
-            if landing.error and not isinstance(landing.error, Exception):
-                raise landing.error
-        judged = [self._judge(landing) for landing in landed]
+        died = next((each.error for each in landed if each.error and not isinstance(each.error, Exception)), None)
+        self.trouble = self.trouble or died
+        judged = [self._judge(each) for each in landed if each.error is None or isinstance(each.error, Exception)]
         stops = self.stopping.is_set() or self.trouble is not None
         room = 0 if stops else self._pace.room(self.now(), self._window - len(self._aloft) + len(landed))
-        if not judged and not room:
+        if not judged and not room and not died:
             self._dry = stops
             return []
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
@@ -192,6 +196,8 @@ class Delivery:
         leaving = self._keep(write)
         self._dry = stops or len(leaving) < room
         self._aloft.difference_update(landing.flight.batch.id for landing in landed)
+        if died:
+            raise died
         if landed:
             self.progress(self._done, self._total)
         for _ in leaving:
@@ -209,9 +215,10 @@ class Delivery:
                 if batches.is_on_the_way(session, self.issue):
                     ledger.pause(session, self.issue, Pause.RAMP, trouble, today.until)
                 return []
-        claimed = batches.claim(session, self.issue, self._rendered, Wanted(self._size, calls, most), self.runner, now)
-        self._claimed += sum(len(parcel.copies) for _, parcel in claimed)
-        return claimed
+        leaving, skipped = batches.claim(session, self.issue, self._rendered, Wanted(self._size, calls, most), self.runner, now)
+        self._claimed += sum(len(parcel.copies) for _, parcel in leaving)
+        self._done += skipped
+        return leaving
 
     def _left_since(self, session: Session, day: datetime) -> int:
         """How many copies have left on a day: counted once, and from then on those of this run beside it."""
@@ -222,14 +229,12 @@ class Delivery:
 
     def _once_more(self, session: Session, batch: Batch) -> tuple[Batch, Parcel] | None:
         """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell."""
-        held = batches.take_over(session, batch, self.runner, self.now())
-        if held is None:
+        parcel = batches.parcel_again(session, self.issue, self._rendered, batch) if self._key_lives(batch) else None
+        if parcel is None:
+            batches.lose_sight(session, batch, self.now(), "the call ended before the answer, and cannot be made again")
             return None
-        parcel = batches.parcel_again(session, self.issue, self._rendered, held)
-        if parcel and self._key_lives(held):
-            return held, parcel
-        batches.lose_sight(session, held, self.now(), "the call ended before the answer, and cannot be made again")
-        return None
+        held = batches.take_over(session, batch, self.runner, self.now())
+        return (held, parcel) if held else None
 
     def _call(self, flight: Flight) -> None:
         begun = flight._replace(began=self.now())
@@ -389,7 +394,9 @@ class Delivery:
         if limits.has_log:
             lost = [each for each in lost if now - each.attempted_at >= limits.log_lag]
         refs = [each.copy.ref for each in lost]
-        return self._keep(lambda session: ledger.send_again(session, self.issue, refs, now)) if refs else 0
+        again = self._keep(lambda session: ledger.send_again(session, self.issue, refs, now)) if refs else 0
+        self._done -= again
+        return again
 
     def _count(self) -> None:
         with self.database.read() as session:

@@ -53,10 +53,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An unknown copy as a provider's log is asked about it; its way out is not part of it."""
+    """An unknown copy as a provider's log is asked about it: its first attempt and its last. Its way out is not part of it."""
 
     copy: Copy
     resent: int
+    claimed_at: datetime
     attempted_at: datetime
 
 
@@ -239,15 +240,16 @@ def fates(session: Session, issue: IssueRow) -> dict[str, int]:
 
 
 def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:
-    """The unknown copies with what a provider must be told to look for them, in the order of the last attempt."""
+    """The unknown copies with what a provider must be told to look for them."""
     query = (
-        select(DeliveryRow.ref, Subscriber.address, DeliveryRow.resent, BatchRow.attempted_at)
+        select(DeliveryRow.ref, Subscriber.address, DeliveryRow.resent)
+        .add_columns(col(BatchRow.claimed_at), col(BatchRow.attempted_at))
         .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
         .join(BatchRow, col(BatchRow.id) == col(DeliveryRow.batch_id))
         .where(_unknown_of(issue))
-        .order_by(col(BatchRow.attempted_at), col(DeliveryRow.id))
+        .order_by(col(DeliveryRow.id))
     )
-    return [Lost(Copy(ref, address, ""), resent, at) for ref, address, resent, at in session.exec(query)]
+    return [Lost(Copy(ref, address, ""), resent, first, last) for ref, address, resent, first, last in session.execute(query)]
 
 
 def found(session: Session, issue: IssueRow, receipts: Sequence[Receipt], now: datetime) -> int:
