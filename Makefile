@@ -11,7 +11,7 @@ endif
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SELF := $(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
-.PHONY: help demo test lint types imports check check-mail bench-send lock clean
+.PHONY: help demo test lint types imports check check-mail check-smtp crash faults bench-send mutants lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,9 +51,19 @@ check-mail: .venv/dev ## Nu HTML checker and axe over the rendered issue
 	@$(BIN)/python -m tests.mail.render build/mail
 	@$(BIN)/python tests/mail/check.py build/mail
 
-N ?= 100000
-bench-send: .venv/dev ## the send loop beside a bare requests loop, as JSON (N=readers, ARGS="--memory --scenarios a1")
-	@$(BIN)/python -m tests.trials.bench_send --readers $(N) $(ARGS)
+check-smtp: .venv/dev ## an issue through real mail servers and back (root, Debian)
+	@tests/mta/install.sh
+	@$(BIN)/pytest tests/mta/check_smtp.py
+
+crash: .venv/dev ## senders killed N times (1,000), then single misfortunes
+	@tests/trials/install.sh
+	@$(BIN)/python -m tests.trials.crash --crashes $(or $(N),1000) $(ARGS)
+
+faults: .venv/dev ## fault by fault (CHECK=README.md compares, WRITE=README.md writes)
+	@$(BIN)/python -m tests.trials.faults $(if $(CHECK),--check $(CHECK)) $(if $(WRITE),--write $(WRITE))
+
+bench-send: .venv/dev ## the send loop beside a bare requests loop, as JSON (N=100000, ARGS="--memory --scenarios a1")
+	@$(BIN)/python -m tests.trials.bench_send --readers $(or $(N),100000) $(ARGS)
 
 lock: ## write the lock files anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock

@@ -5,7 +5,7 @@ state it leaves, so a second process that does the same finds nothing to do.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -14,7 +14,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Integer, String, Update, bindparam, case, func, insert, literal_column, or_
+from sqlalchemy import JSON, ColumnElement, Integer, String, Update, bindparam, case, cast, func, insert, literal_column, or_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Session, col, select, update
 
@@ -25,6 +25,8 @@ from subscribers import links
 from subscribers.models import State, Subscriber, Suppression
 
 _UNSETTLED = (DeliveryState.SENDING, DeliveryState.UNKNOWN)
+# Up to so many batches are settled one by one: each may be of many copies, and a row of JSON is read at each copy.
+_FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +59,33 @@ class Wanted:
         return min(self.size * self.calls, self.most)
 
 
-def claim(
-    session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wanted, runner: str, now: datetime
-) -> list[tuple[Batch, Parcel]]:
-    """Take pending copies as batches that are sending; none if there is nothing to take.
+class Claim(NamedTuple):
+    """The batches that may leave, and how many copies were skipped since their readers may not be mailed any more."""
 
-    Copies that were refused alone come last, one by one.
+    leaving: list[tuple[Batch, Parcel]]
+    skipped: int
+
+
+def claim(session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wanted, runner: str, now: datetime) -> Claim:
+    """Take pending copies as batches that are sending; none if there is nothing to take.
 
     Permission is asked again for each reader here: whoever has left or was suppressed since is skipped, and
     nobody can leave between the question and the commit. The caller commits before the first byte leaves.
     """
+    skipped = 0
     if session.connection().execute(_IS_SENDING, {"issue": issue.id}).first() is None:
-        return []
-    while rows := _pending(session, issue, wanted.copies, suspect=False) or _pending(session, issue, 1, suspect=True):
-        allowed = rows
+        return Claim([], skipped)
+    while rows := _pending(session, issue, wanted.copies):
+        # Copies that were refused or put off alone stand last, and go one by one.
+        rows = [row for row in rows if not row.suspect] if not rows[0].suspect else rows[:1]
         for reason in set(map(attrgetter("barred"), rows)) - {""}:
-            ids = [row.id for row in rows if row.barred == reason]
-            _move_each(session, [ids], DeliveryState.SKIPPED, now, reason=reason)
-            allowed = [row for row in allowed if row.barred != reason]
-        if allowed:
-            taken = list(islice(_cut(allowed, wanted.size), wanted.calls))
-            return _new_batches(session, issue, rendered, taken, runner, now)
-    _skip_the_erased(session, issue, now)
-    return []
+            barred = [(row.id, None) for row in rows if row.barred == reason]
+            skipped += _move_each(session, barred, DeliveryState.SKIPPED, now, reason)
+            rows = [row for row in rows if row.barred != reason]
+        if rows:
+            taken = list(islice(_cut(rows, wanted.size), wanted.calls))
+            return Claim(_new_batches(session, issue, rendered, taken, runner, now), skipped)
+    return Claim([], skipped + _skip_the_erased(session, issue, now))
 
 
 _IS_SENDING = select(IssueRow.id).where(IssueRow.id == bindparam("issue"), IssueRow.state == IssueState.SENDING)
@@ -97,9 +103,9 @@ class _Pending(NamedTuple):
     barred: str
 
 
-def _pending(session: Session, issue: IssueRow, most: int, *, suspect: bool) -> list[_Pending]:
+def _pending(session: Session, issue: IssueRow, most: int) -> list[_Pending]:
     """The first pending copies."""
-    values: dict[str, object] = {"issue": issue.id, "suspect": suspect, "most": most}
+    values: dict[str, object] = {"issue": issue.id, "most": most}
     if not _is_postgres(session):
         rows = session.connection().execute(_WITH_READERS, values).all()
     else:
@@ -116,9 +122,8 @@ def _is_postgres(session: Session) -> bool:
 
 # The state stands in the statement itself, since the index is that of the pending ones.
 _IS_PENDING = col(DeliveryRow.state) == literal_column(f"'{DeliveryState.PENDING.value}'")
-_FIRST = (col(DeliveryRow.issue_id) == bindparam("issue")) & _IS_PENDING & (col(DeliveryRow.suspect) == bindparam("suspect"))
-_AMONG = col(DeliveryRow.id).in_(select(literal_column("value")).select_from(func.json_each(bindparam("ids", type_=String()))))
-_AMONG_ON_POSTGRES = col(DeliveryRow.id) == func.any(bindparam("ids", type_=ARRAY(Integer)))
+_FIRST = (col(DeliveryRow.issue_id) == bindparam("issue")) & _IS_PENDING
+_IN_ORDER = (col(DeliveryRow.suspect), col(DeliveryRow.id))
 _READERS = (
     select(DeliveryRow.id, DeliveryRow.ref, DeliveryRow.cap, DeliveryRow.suspect)
     .add_columns(col(Subscriber.address), col(Subscriber.token))
@@ -128,13 +133,15 @@ _READERS = (
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
     .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
 )
-_WITH_READERS = _READERS.where(_FIRST).order_by(col(DeliveryRow.id)).limit(bindparam("most"))
-_WITH_LOCKED_READERS = _READERS.where(_AMONG_ON_POSTGRES).order_by(col(DeliveryRow.id))
+_WITH_READERS = _READERS.where(_FIRST).order_by(*_IN_ORDER).limit(bindparam("most"))
+_WITH_LOCKED_READERS = _READERS.where(col(DeliveryRow.id) == func.any(bindparam("ids", type_=ARRAY(Integer)))).order_by(
+    *_IN_ORDER
+)
 _LOCKED = (
     select(DeliveryRow.id)
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
     .where(_FIRST)
-    .order_by(col(DeliveryRow.issue_id), col(DeliveryRow.id))
+    .order_by(*_IN_ORDER)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, key_share=True, of=[DeliveryRow, Subscriber])
 )
@@ -144,9 +151,9 @@ def _pending_of(issue: IssueRow) -> ColumnElement[bool]:
     return (col(DeliveryRow.issue_id) == issue.id) & _IS_PENDING
 
 
-def _skip_the_erased(session: Session, issue: IssueRow, now: datetime) -> None:
+def _skip_the_erased(session: Session, issue: IssueRow, now: datetime) -> int:
     nobody = _pending_of(issue) & col(DeliveryRow.subscriber_id).is_(None)
-    move_copies(session, nobody, (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, "erased")
+    return move_copies(session, nobody, (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, "erased")
 
 
 def _cut(rows: Sequence[_Pending], size: int) -> Iterator[list[_Pending]]:
@@ -170,16 +177,18 @@ def _new_batches(
         }
         for parcel in parcels
     ]  # fmt: skip
-    ids: Sequence[Any] = session.connection().execute(_INSERT_BATCHES, rows).scalars().all()
-    members = [[row.id for row in rows] for rows in taken]
-    moved = _move_each(session, members, DeliveryState.SENDING, now, batches=ids)
-    if moved != sum(map(len, members)):
-        raise RuntimeError(f"claimed {moved} of {sum(map(len, members))} copies: another writer was not kept out")
-    made = [Batch(each, 1, runner, dated, now, suspect=rows[0].suspect) for each, rows in zip(ids, taken, strict=True)]
-    return list(zip(made, parcels, strict=True))
+    made: dict[str, Any] = {key: each for each, key in session.connection().execute(_INSERT_BATCHES, rows)}
+    members = [(row.id, made[parcel.key]) for parcel, rows in zip(parcels, taken, strict=True) for row in rows]
+    moved = _move_each(session, members, DeliveryState.SENDING, now)
+    if moved != len(members):
+        raise RuntimeError(f"claimed {moved} of {len(members)} copies: another writer was not kept out")
+    return [
+        (Batch(made[parcel.key], 1, runner, dated, now, suspect=rows[0].suspect), parcel)
+        for parcel, rows in zip(parcels, taken, strict=True)
+    ]
 
 
-_INSERT_BATCHES = insert(BatchRow).returning(col(BatchRow.id), sort_by_parameter_order=True)
+_INSERT_BATCHES = insert(BatchRow).returning(col(BatchRow.id), col(BatchRow.key))
 
 
 def _copies(rendered: RenderedIssue, readers: Iterable[tuple[str, str, str]]) -> tuple[Copy, ...]:
@@ -197,7 +206,7 @@ def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
 
 def is_on_the_way(session: Session, issue: IssueRow) -> bool:
     """Whether a copy of the issue is still pending or sending."""
-    pending = select(DeliveryRow.id).where(_pending_of(issue)).limit(1)
+    pending = select(DeliveryRow.id).where(_pending_of(issue)).order_by(*_IN_ORDER).limit(1)
     return bool(in_flight(session, issue)) or session.exec(pending).first() is not None
 
 
@@ -249,13 +258,16 @@ def settle(session: Session, answered: Sequence[Answered], now: datetime, most_p
     for each in answered:
         same = _one_answer(each)
         if same:
-            row = {"of": each.batch.id, "after": after(same), "why": same.reason, "now": now, "its_id": same.provider_id}
-            alike.append(row)
+            alike.append((each.batch.id, after(same), same.provider_id, same.reason))
         else:
             others.append(each)
     _end_attempts(session, [each.batch for each in answered if each not in others], now)
-    if alike:
-        session.connection().execute(_SETTLE, alike)
+    if len(alike) > _FEW:
+        _execute(session, _SETTLE, alike, now=now)
+    else:
+        for of, state, its_id, why in alike:
+            values = {"of": of, "after": state, "its_id": its_id, "why": why, "now": now}
+            session.connection().execute(_SETTLE_ONE, values)
     for each in others:
         _settle_one_by_one(session, each, now, most_put_off)
 
@@ -288,12 +300,21 @@ def _settle_one_by_one(session: Session, answered: Answered, now: datetime, most
 
 
 _SAID = itemgetter(slice(1, None))
-_SETTLE = (
-    update(DeliveryRow)
-    .where(col(DeliveryRow.batch_id) == bindparam("of"), or_(*(col(DeliveryRow.state) == state for state in _UNSETTLED)))
-    .values(state=bindparam("after"), provider_id=bindparam("its_id"), reason=bindparam("why"))
-    .values(changed_at=bindparam("now", type_=Utc()))
-)
+
+
+def _settle(rows: "_Rows") -> Update:
+    return _settle_by(rows.number(0), rows.text(1), rows.text(2), rows.text(3))
+
+
+def _settle_by(batch: Any, after: Any, its_id: Any, why: Any) -> Update:
+    return (
+        update(DeliveryRow)
+        .where(col(DeliveryRow.batch_id) == batch, or_(*(col(DeliveryRow.state) == state for state in _UNSETTLED)))
+        .values(state=after, provider_id=its_id, reason=why, changed_at=bindparam("now", type_=Utc()))
+    )
+
+
+_SETTLE_ONE = _settle_by(*(bindparam(name) for name in ("of", "after", "its_id", "why")))
 
 
 def after(receipt: Receipt) -> DeliveryState:
@@ -382,33 +403,19 @@ def move_copies(
 
 
 def _move_each(
-    session: Session,
-    members: Sequence[Sequence[int]],
-    after: DeliveryState,
-    now: datetime,
-    reason: str = "",
-    batches: Sequence[int | None] | None = None,
+    session: Session, members: Sequence[tuple[int, int | None]], after: DeliveryState, now: datetime, reason: str = ""
 ) -> int:
-    """The same arrow from pending, for lists of copies, each list into a batch of its own if there are any."""
-    postgres = _is_postgres(session)
-    same = {"after": after, "now": now, "why": reason}
-    rows = [
-        {"ids": list(ids) if postgres else orjson.dumps(ids).decode(), "batch": batch, **same}
-        for ids, batch in zip(members, batches or [None] * len(members), strict=True)
-    ]
-    return session.connection().execute(_MOVE_ON_POSTGRES if postgres else _MOVE, rows).rowcount
+    """The same arrow from pending, for copies by their ids, each into a batch if there is one."""
+    return _execute(session, _MOVE, members, after=after, now=now, why=reason)
 
 
-def _move(among: ColumnElement[bool]) -> Update:
+def _move(rows: "_Rows") -> Update:
     return (
         update(DeliveryRow)
-        .where(among, _IS_PENDING)
+        .where(col(DeliveryRow.id) == rows.number(0), _IS_PENDING)
         .values(state=bindparam("after"), changed_at=bindparam("now", type_=Utc()), reason=bindparam("why"))
-        .values(batch_id=bindparam("batch"), cap=None)
+        .values(batch_id=rows.number(1), cap=None)
     )
-
-
-_MOVE, _MOVE_ON_POSTGRES = _move(_AMONG), _move(_AMONG_ON_POSTGRES)
 
 
 def _this_attempt(batch: Batch) -> tuple[ColumnElement[bool], ...]:
@@ -418,15 +425,45 @@ def _this_attempt(batch: Batch) -> tuple[ColumnElement[bool], ...]:
 
 def _end_attempts(session: Session, ended: Sequence[Batch], now: datetime) -> bool:
     """Settle batches; False if one of these attempts is not the current one any more, so that its failure says nothing."""
-    if not ended:
-        return True
-    rows = [{"this": batch.id, "its_attempt": batch.attempt, "now": now} for batch in ended]
-    return session.connection().execute(_END, rows).rowcount == len(rows)
+    rows = [(batch.id, batch.attempt) for batch in ended]
+    return not rows or _execute(session, _END, rows, now=now) == len(rows)
 
 
-_END = (
-    update(BatchRow)
-    .where(col(BatchRow.id) == bindparam("this"), col(BatchRow.attempt) == bindparam("its_attempt"))
-    .where(col(BatchRow.settled_at).is_(None))
-    .values(settled_at=bindparam("now", type_=Utc()))
-)
+def _end(rows: "_Rows") -> Update:
+    return (
+        update(BatchRow)
+        .where(col(BatchRow.id) == rows.number(0), col(BatchRow.attempt) == rows.number(1))
+        .where(col(BatchRow.settled_at).is_(None))
+        .values(settled_at=bindparam("now", type_=Utc()))
+    )
+
+
+class _Rows:
+    """Rows that go over to the database as one JSON value, however many they are, so that one statement does for all."""
+
+    def __init__(self, *, postgres: bool) -> None:
+        value: Any = bindparam("rows", type_=String())
+        if postgres:
+            self._row: Any = func.json_array_elements(cast(value, JSON)).column_valued("each_row", joins_implicitly=True)
+        else:
+            self._row = func.json_each(value).table_valued("value", name="each_row", joins_implicitly=True).c.value
+
+    def text(self, place: int) -> Any:
+        """A value of each row as text."""
+        return self._row.op("->>")(literal_column(str(place)))
+
+    def number(self, place: int) -> ColumnElement[Any]:
+        """A value of each row as a whole number."""
+        return cast(self.text(place), Integer)
+
+
+def _for_both(made: Callable[[_Rows], Update]) -> dict[bool, Update]:
+    return {postgres: made(_Rows(postgres=postgres)) for postgres in (False, True)}
+
+
+_MOVE, _SETTLE, _END = _for_both(_move), _for_both(_settle), _for_both(_end)
+
+
+def _execute(session: Session, statements: dict[bool, Update], rows: Sequence[object], **values: object) -> int:
+    statement = statements[_is_postgres(session)]
+    return session.connection().execute(statement, {"rows": orjson.dumps(rows).decode(), **values}).rowcount

@@ -3,6 +3,7 @@
 Everything heavy is imported by the verb that needs it, so that `friday --help` answers at once.
 """
 
+import contextlib
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -169,6 +171,8 @@ def publish(
     from pipeline import show
 
     newsroom = _newsroom(writes=not dry_run, drafts=True)
+    # A signal must not wait until a back-off is over.
+    newsroom = replace(newsroom, wait=newsroom.stopping.wait)
     chosen = _slot(newsroom, slot)
     if dry_run:
         _echo_lines(show.rehearsal_lines(route.rehearse(newsroom, chosen)))
@@ -376,7 +380,9 @@ def _stopping_at_signals(stopping: threading.Event, progress: "_Progress") -> It
         if not progress.began or (stopping.is_set() and number == signal.SIGINT):
             raise KeyboardInterrupt
         stopping.set()
-        typer.echo("Stopping; what is in flight comes home first.", err=True)
+        # The signal may have come in the middle of a line to stderr, which then takes no other.
+        with contextlib.suppress(RuntimeError):
+            typer.echo("Stopping; what is in flight comes home first.", err=True)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -33,6 +33,8 @@ from pipeline.providers import Provider, call_size
 PATIENCE = timedelta(minutes=5)
 # Keys are not trusted to their last second.
 KEY_MARGIN = timedelta(minutes=5)
+# A provider's clock may be behind ours.
+CLOCKS_DIFFER = timedelta(minutes=5)
 MOST_UNCLEAR = 2
 # So many copies refused one by one, none accepted between, and it is rather the issue that is refused.
 MOST_REFUSED = 3
@@ -97,6 +99,11 @@ class Delivery:
     _aloft: set[int] = field(default_factory=set)
     _again: deque[Batch] = field(default_factory=deque)
     _landed: SimpleQueue[Landing] = field(default_factory=SimpleQueue)
+    _before: dict[datetime, int] = field(default_factory=dict)
+    _claimed: int = 0
+    _some_accepted: bool = False
+    _done: int = 0
+    _total: int = 0
     _dry: bool = False
     _asked_log: bool = False
 
@@ -139,7 +146,8 @@ class Delivery:
             lost = ledger.lost_sight_of(session, self.issue)
         if not lost:
             return 0
-        receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], lost[0].attempted_at)
+        since = min(each.claimed_at for each in lost) - CLOCKS_DIFFER
+        receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], since)
         return self._keep(lambda session: ledger.found(session, self.issue, receipts, self.now()))
 
     def _gather(self) -> list[Landing]:
@@ -167,13 +175,12 @@ class Delivery:
 
     def _turn(self, landed: Sequence[Landing]) -> list[Flight]:
         """Settle what came home and claim what leaves next, in one transaction."""
-        for landing in landed:
-            if landing.error and not isinstance(landing.error, Exception):
-                raise landing.error
-        judged = [self._judge(landing) for landing in landed]
+        died = next((each.error for each in landed if each.error and not isinstance(each.error, Exception)), None)
+        self.trouble = self.trouble or died
+        judged = [self._judge(each) for each in landed if each.error is None or isinstance(each.error, Exception)]
         stops = self.stopping.is_set() or self.trouble is not None
         room = 0 if stops else self._pace.room(self.now(), self._window - len(self._aloft) + len(landed))
-        if not judged and not room:
+        if not judged and not room and not died:
             self._dry = stops
             return []
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
@@ -189,6 +196,8 @@ class Delivery:
         leaving = self._keep(write)
         self._dry = stops or len(leaving) < room
         self._aloft.difference_update(landing.flight.batch.id for landing in landed)
+        if died:
+            raise died
         if landed:
             self.progress(self._done, self._total)
         for _ in leaving:
@@ -200,24 +209,32 @@ class Delivery:
         most = self._size * calls
         if self.ramp:
             today = self.ramp.allowance(now)
-            most = min(most, today.copies - batches.left_since(session, today.since))
+            most = min(most, today.copies - self._left_since(session, today.since))
             if most <= 0:
                 trouble = f"the warm-up lets {today.copies:,} copies go today; it goes on by itself tomorrow"
                 if batches.is_on_the_way(session, self.issue):
                     ledger.pause(session, self.issue, Pause.RAMP, trouble, today.until)
                 return []
-        return batches.claim(session, self.issue, self._rendered, Wanted(self._size, calls, most), self.runner, now)
+        leaving, skipped = batches.claim(session, self.issue, self._rendered, Wanted(self._size, calls, most), self.runner, now)
+        self._claimed += sum(len(parcel.copies) for _, parcel in leaving)
+        self._done += skipped
+        return leaving
+
+    def _left_since(self, session: Session, day: datetime) -> int:
+        """How many copies have left on a day: counted once, and from then on those of this run beside it."""
+        if day not in self._before:
+            self._before = {day: batches.left_since(session, day)}
+            self._claimed = 0
+        return self._before[day] + self._claimed
 
     def _once_more(self, session: Session, batch: Batch) -> tuple[Batch, Parcel] | None:
         """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell."""
-        held = batches.take_over(session, batch, self.runner, self.now())
-        if held is None:
+        parcel = batches.parcel_again(session, self.issue, self._rendered, batch) if self._key_lives(batch) else None
+        if parcel is None:
+            batches.lose_sight(session, batch, self.now(), "the call ended before the answer, and cannot be made again")
             return None
-        parcel = batches.parcel_again(session, self.issue, self._rendered, held)
-        if parcel and self._key_lives(held):
-            return held, parcel
-        batches.lose_sight(session, held, self.now(), "the call ended before the answer, and cannot be made again")
-        return None
+        held = batches.take_over(session, batch, self.runner, self.now())
+        return (held, parcel) if held else None
 
     def _call(self, flight: Flight) -> None:
         begun = flight._replace(began=self.now())
@@ -258,6 +275,7 @@ class Delivery:
         if len(put_off) < copies:
             self._pace.went_well()
             self.unclear = self.refused = self.put_off = 0
+            self._some_accepted = self._some_accepted or any(receipt.accepted for receipt in receipts)
             return answered
         # One reader's server that asks for patience must not hold up the others; many that do are rather ours.
         self.put_off += 1
@@ -303,9 +321,7 @@ class Delivery:
         batch, copies, now = flight.batch, len(flight.parcel.copies), self.now()
         if copies > 1:
             return _give_back(batch, now, error, cap=(copies + 1) // 2)
-        with self.database.read() as session:
-            some_accepted = ledger.has_any(session, self.issue, DeliveryState.ACCEPTED)
-        if batch.suspect and some_accepted:
+        if batch.suspect and self._some_accepted:
             self._done += 1
             return lambda session: batches.reject(session, batch, now, str(error))
         self.refused += 1
@@ -378,12 +394,15 @@ class Delivery:
         if limits.has_log:
             lost = [each for each in lost if now - each.attempted_at >= limits.log_lag]
         refs = [each.copy.ref for each in lost]
-        return self._keep(lambda session: ledger.send_again(session, self.issue, refs, now)) if refs else 0
+        again = self._keep(lambda session: ledger.send_again(session, self.issue, refs, now)) if refs else 0
+        self._done -= again
+        return again
 
     def _count(self) -> None:
         with self.database.read() as session:
             counts = ledger.tally(session, self.issue)
         counts.pop(DeliveryState.EXCLUDED, None)
+        self._some_accepted = counts[DeliveryState.ACCEPTED] > 0
         self._total = counts.total()
         self._done = self._total - counts[DeliveryState.PENDING] - counts[DeliveryState.SENDING]
         self.progress(self._done, self._total)

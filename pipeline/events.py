@@ -6,12 +6,13 @@ Every function takes a session and commits nothing itself.
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import literal_column
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, func, select, update
 
 from pipeline import ledger
 from pipeline.batches import move_copies
-from pipeline.books import DeliveryRow, DeliveryState, Fate, IssueRow, NoticeRow, Pause
+from pipeline.books import DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, NoticeRow, Pause
 from pipeline.errors import UsageError
 from pipeline.issue import Event, Kind, Notice
 from subscribers import roll
@@ -29,6 +30,10 @@ FATES = {
     Kind.COMPLAINED: Fate.COMPLAINED,
 }
 _SUPPRESSES = {Kind.HARD_BOUNCE: Why.BOUNCE, Kind.COMPLAINED: Why.COMPLAINT}
+_GONE = (DeliveryState.ACCEPTED, DeliveryState.SENDING)
+# The fate stands in the statement itself, since the index is that of the blocked ones.
+_IS_BLOCKED = col(DeliveryRow.fate) == literal_column(f"'{Fate.BLOCKED.value}'")
+_NEVER_TAKEN = (DeliveryState.REJECTED, DeliveryState.SKIPPED, DeliveryState.EXCLUDED)
 _NOT_YET_TAKEN = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.UNKNOWN)
 
 
@@ -44,10 +49,10 @@ def keep(session: Session, origin: str, notices: Sequence[Notice], now: datetime
     return len(added.all())
 
 
-def waiting(session: Session, most: int) -> Sequence[NoticeRow]:
-    """The oldest notices that are not applied yet."""
-    query = select(NoticeRow).where(col(NoticeRow.applied_at).is_(None)).order_by(col(NoticeRow.id)).limit(most)
-    return session.exec(query).all()
+def waiting(session: Session, most: int, but_of: str = "") -> Sequence[NoticeRow]:
+    """The oldest notices that are not applied yet, but for those of one origin."""
+    query = select(NoticeRow).where(col(NoticeRow.applied_at).is_(None), NoticeRow.origin != but_of)
+    return session.exec(query.order_by(col(NoticeRow.id)).limit(most)).all()
 
 
 def finish(session: Session, notice: NoticeRow, now: datetime, trouble: str = "") -> bool:
@@ -59,7 +64,7 @@ def finish(session: Session, notice: NoticeRow, now: datetime, trouble: str = ""
     done = session.exec(
         update(NoticeRow)
         .where(col(NoticeRow.id) == notice.id, col(NoticeRow.applied_at).is_(None))
-        .values(applied_at=now, trouble=trouble, **kept)
+        .values(applied_at=now, trouble=_printable(trouble), **kept)
         .execution_options(synchronize_session=False)
     )
     return done.rowcount > 0
@@ -75,23 +80,29 @@ def apply(session: Session, event: Event, now: datetime) -> None:
     if event.kind is Kind.OTHER:
         return
     delivery = _copy_of(session, event)
-    if delivery and event.kind is not Kind.UNSUBSCRIBED:
+    reader = _reader_of(session, delivery)
+    if delivery:
         _took(session, delivery, event, now)
-    reader = session.get(Subscriber, delivery.subscriber_id) if delivery and delivery.subscriber_id else None
     if event.kind is Kind.UNSUBSCRIBED:
         _leave(session, event, reader, now)
     elif event.kind in _SUPPRESSES:
         address = _address(session, event, reader)
         if address:
-            roll.suppress(session, address, _SUPPRESSES[event.kind], now, note=event.reason)
-    elif event.kind is Kind.SOFT_BOUNCE and reader and _gave_up_on(session, reader):
+            roll.suppress(session, address, _SUPPRESSES[event.kind], now, note=_printable(event.reason))
+    elif event.kind is Kind.SOFT_BOUNCE and delivery and reader and _gave_up_on(session, reader, delivery):
         roll.suppress(session, reader.address, Why.BOUNCE, now, note=f"{SOFT_BOUNCES} issues in a row came back")
     elif event.kind is Kind.BLOCKED and delivery:
-        _hold_if_it_is_the_issue(session, delivery.issue_id, event.reason)
+        _hold_if_it_is_the_issue(session, delivery.issue_id, _printable(event.reason))
 
 
 def _copy_of(session: Session, event: Event) -> DeliveryRow | None:
     return session.exec(select(DeliveryRow).where(DeliveryRow.ref == event.ref)).first() if event.ref else None
+
+
+def _reader_of(session: Session, delivery: DeliveryRow | None) -> Subscriber | None:
+    # Locked, so that of two soft bounces that are applied at once the second sees the first.
+    query = select(Subscriber).where(Subscriber.id == (delivery.subscriber_id if delivery else None))
+    return session.exec(query.with_for_update()).first() if delivery and delivery.subscriber_id else None
 
 
 def _took(session: Session, delivery: DeliveryRow, event: Event, now: datetime) -> None:
@@ -125,29 +136,51 @@ def _address(session: Session, event: Event, reader: Subscriber | None) -> str:
 def _leave(session: Session, event: Event, reader: Subscriber | None, now: datetime) -> None:
     if event.token:
         roll.unsubscribe_by_token(session, event.token, now)
+    elif reader:
+        # Whatever address they used, it is the reader of this copy who leaves.
+        roll.unsubscribe(session, reader.key, now)
     elif address := _address(session, event, reader):
         roll.unsubscribe(session, roll.normalise(address).key, now)
 
 
-def _gave_up_on(session: Session, reader: Subscriber) -> bool:
-    """Whether so many issues in a row came back. An issue of which nothing is known breaks the row, so order plays no part."""
+def _gave_up_on(session: Session, reader: Subscriber, delivery: DeliveryRow) -> bool:
+    """Whether so many issues in a row came back, a copy's own among them.
+
+    An issue of which nothing is known breaks the row, and so does one that may still be taken, so order plays no
+    part. What was never sent is not counted.
+    """
     history = session.exec(
-        select(DeliveryRow.fate)
-        .where(DeliveryRow.subscriber_id == reader.id, DeliveryRow.state == DeliveryState.ACCEPTED)
+        select(DeliveryRow.id, DeliveryRow.fate)
+        .where(DeliveryRow.subscriber_id == reader.id, col(DeliveryRow.state).not_in(_NEVER_TAKEN))
         .order_by(col(DeliveryRow.issue_id))
     )
-    row = 0
-    for fate in history:
-        row = row + 1 if fate == Fate.SOFT_BOUNCE else 0
-        if row == SOFT_BOUNCES:
+    row: list[int | None] = []
+    for copy, fate in history:
+        row = [*row, copy] if fate == Fate.SOFT_BOUNCE else []
+        if delivery.id in row[-SOFT_BOUNCES:] and len(row) >= SOFT_BOUNCES:
             return True
     return False
 
 
 def _hold_if_it_is_the_issue(session: Session, issue_id: int, reason: str) -> None:
-    issue = session.get_one(IssueRow, issue_id)
-    accepted = ledger.tally(session, issue)[DeliveryState.ACCEPTED]
-    blocked = ledger.fates(session, issue).get(Fate.BLOCKED, 0)
-    if blocked * BLOCKED_ONE_IN >= accepted:
-        trouble = f"{blocked:,} of {accepted:,} copies were refused for what they hold or who sends them: {reason}"
+    # Locked, so that of two refusals that are applied at once the second counts the first.
+    issue = session.get_one(IssueRow, issue_id, with_for_update=True, populate_existing=True)
+    if issue.state not in (IssueState.SENDING, IssueState.PAUSED):
+        return
+    blocked = session.exec(select(func.count()).where(DeliveryRow.issue_id == issue_id, _IS_BLOCKED)).one()
+    # What is on its way may have come to the provider before its answer came to us. Nobody needs to know how many
+    # more there are than would do.
+    enough = blocked * BLOCKED_ONE_IN + 1
+    gone = select(DeliveryRow.id).where(DeliveryRow.issue_id == issue_id, col(DeliveryRow.state).in_(_GONE)).limit(enough)
+    left = session.exec(select(func.count()).select_from(gone.subquery())).one()
+    if left < enough:
+        if issue.resume_at:
+            # It would have gone on by itself, tomorrow or after an outage.
+            ledger.resume(session, issue)
+        trouble = f"{blocked:,} of {left:,} copies were refused for what they hold or who sends them: {reason}"
         ledger.pause(session, issue, Pause.TROUBLE, trouble)
+
+
+def _printable(said: str) -> str:
+    # PostgreSQL's texts hold no zero character, and neither database takes half a character.
+    return "".join(each for each in said if each.isprintable())

@@ -53,10 +53,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An unknown copy as a provider's log is asked about it; its way out is not part of it."""
+    """An unknown copy as a provider's log is asked about it: its first attempt and its last. Its way out is not part of it."""
 
     copy: Copy
     resent: int
+    claimed_at: datetime
     attempted_at: datetime
 
 
@@ -201,7 +202,8 @@ def close(session: Session, issue: IssueRow, now: datetime) -> None:
 
 
 def _has_unknown(session: Session, issue: IssueRow) -> bool:
-    return session.exec(select(DeliveryRow.id).where(_unknown_of(issue)).limit(1)).first() is not None
+    unknown = select(DeliveryRow.id).where(_unknown_of(issue)).order_by(col(DeliveryRow.id)).limit(1)
+    return session.exec(unknown).first() is not None
 
 
 def _unknown_of(issue: IssueRow) -> ColumnElement[bool]:
@@ -222,12 +224,6 @@ def undecided(session: Session, since: datetime) -> Sequence[IssueRow]:
     return session.exec(query.order_by(col(IssueRow.slot))).all()
 
 
-def has_any(session: Session, issue: IssueRow, state: DeliveryState) -> bool:
-    """Whether a copy of the issue is in a state."""
-    there = select(DeliveryRow.id).where(DeliveryRow.issue_id == issue.id, DeliveryRow.state == state).limit(1)
-    return session.exec(there).first() is not None
-
-
 def tally(session: Session, issue: IssueRow) -> Counter[str]:
     """How many copies are in each state, counted in one pass without sorting them."""
     counts = [func.count().filter(col(DeliveryRow.state) == state) for state in DeliveryState]
@@ -244,15 +240,16 @@ def fates(session: Session, issue: IssueRow) -> dict[str, int]:
 
 
 def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:
-    """The unknown copies with what a provider must be told to look for them, in the order of the last attempt."""
+    """The unknown copies with what a provider must be told to look for them."""
     query = (
-        select(DeliveryRow.ref, Subscriber.address, DeliveryRow.resent, BatchRow.attempted_at)
+        select(DeliveryRow.ref, Subscriber.address, DeliveryRow.resent)
+        .add_columns(col(BatchRow.claimed_at), col(BatchRow.attempted_at))
         .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
         .join(BatchRow, col(BatchRow.id) == col(DeliveryRow.batch_id))
         .where(_unknown_of(issue))
-        .order_by(col(BatchRow.attempted_at), col(DeliveryRow.id))
+        .order_by(col(DeliveryRow.id))
     )
-    return [Lost(Copy(ref, address, ""), resent, at) for ref, address, resent, at in session.exec(query)]
+    return [Lost(Copy(ref, address, ""), resent, first, last) for ref, address, resent, first, last in session.execute(query)]
 
 
 def found(session: Session, issue: IssueRow, receipts: Sequence[Receipt], now: datetime) -> int:

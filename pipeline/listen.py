@@ -3,11 +3,15 @@
 import logging
 from collections.abc import Mapping, Sequence
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+
 from pipeline import events, mailbox
 from pipeline.books import NoticeRow
 from pipeline.errors import Forged
 from pipeline.issue import Event, Notice
 from pipeline.newsroom import Newsroom
+from pipeline.providers import WEBHOOK_KEY
+from pipeline.wire import redact
 
 MAILBOX = "mailbox"
 AT_A_TIME = 500
@@ -28,8 +32,10 @@ def hear(newsroom: Newsroom, name: str, headers: Mapping[str, str], body: bytes)
         Forged: it is not from the provider, or nobody listens to that provider here.
     """
     hook = newsroom.provider.hook
-    if hook is None or name != newsroom.provider_name:
-        raise Forged(f"nobody listens to {name} here")
+    if name != newsroom.provider_name:
+        raise Forged("no provider of that name is configured")
+    if hook is None:
+        raise Forged(f"nobody listens to {newsroom.provider_name}: it has no webhooks, or {WEBHOOK_KEY} is not set")
     notices = hook.hear(headers, body, newsroom.now())
     with newsroom.database.write() as session:
         return events.keep(session, name, notices, newsroom.now())
@@ -56,11 +62,15 @@ def read_mailbox(newsroom: Newsroom) -> int:
 
 
 def apply_notices(newsroom: Newsroom) -> int:
-    """Apply what was kept; how many notices. One that cannot be read is set aside, and the others are not held up."""
+    """Apply what was kept; how many notices. One that makes trouble is set aside, and the others are not held up.
+
+    What a provider told waits while the secret of its webhooks is not set.
+    """
+    deaf_to = newsroom.provider_name if newsroom.provider.hook is None else ""
     applied = 0
     while True:
         with newsroom.database.read() as session:
-            notices = events.waiting(session, AT_A_TIME)
+            notices = events.waiting(session, AT_A_TIME, deaf_to)
         for notice in notices:
             if newsroom.stopping.is_set():
                 return applied
@@ -71,17 +81,27 @@ def apply_notices(newsroom: Newsroom) -> int:
 
 
 def _apply(newsroom: Newsroom, notice: NoticeRow) -> None:
-    told: list[Event] = []
-    trouble = ""
     try:
         told = _read(newsroom, notice)
     except ValueError as error:
-        trouble = str(error) or "cannot be read"
-        log.warning("a notice of %s cannot be read: %s", notice.origin, trouble)
+        _set_aside(newsroom, notice, f"cannot be read: {redact(str(error))}")
+        return
+    try:
+        with newsroom.database.write() as session:
+            if events.finish(session, notice, newsroom.now()):
+                for event in told:
+                    events.apply(session, event, newsroom.now())
+    except (OperationalError, InterfaceError):
+        # The database is not to be had; the notice has done nothing, and waits for it.
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever one notice holds, the next ones may be complaints
+        _set_aside(newsroom, notice, f"cannot be applied: {type(error).__name__}")
+
+
+def _set_aside(newsroom: Newsroom, notice: NoticeRow, trouble: str) -> None:
     with newsroom.database.write() as session:
         if events.finish(session, notice, newsroom.now(), trouble):
-            for event in told:
-                events.apply(session, event, newsroom.now())
+            log.warning("notice %s of %s %s", notice.id, notice.origin, trouble)
 
 
 def _read(newsroom: Newsroom, notice: NoticeRow) -> list[Event]:

@@ -1,5 +1,6 @@
 """Pure: when the next call may leave, how long to wait after a failure, when to give up, and how many copies a day."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,7 +23,8 @@ class Pace:
     """
 
     def __init__(self, per_second: float | None, chance: Callable[[], float]) -> None:
-        self._step = timedelta(seconds=1 / per_second) if per_second else None
+        # A rate beyond what a clock can tell apart is none.
+        self._step = (timedelta(seconds=1 / per_second) if per_second else None) or None
         self._chance = chance
         self._next: datetime | None = None
         self._not_before: datetime | None = None
@@ -66,10 +68,10 @@ class Pace:
             now: when its failure was known.
             asked: how long the provider asks to wait; else the wait doubles each time, and half of it is chance.
         """
-        if self._failed_at is None or began >= self._failed_at:
+        if self._failed_at is None or began > self._failed_at:
             self._tries += 1
         self._failed_at = now
-        wait = asked.total_seconds() if asked else 2.0**self._tries * (1 + self._chance()) / 2
+        wait = asked.total_seconds() if asked and asked > timedelta(0) else 2.0**self._tries * (1 + self._chance()) / 2
         until = now + timedelta(seconds=min(wait, LONGEST_WAIT))
         self._not_before = max(self._not_before or until, until)
         return self._tries >= MOST_TRIES or wait > LONGEST_WAIT
@@ -85,11 +87,14 @@ class Ramp:
     zone: ZoneInfo
 
     def allowance(self, now: datetime) -> "Allowance":
-        """What may be sent on the day that it is in the ramp's zone."""
+        """What may be sent on the day that it is in the ramp's zone; before it begins as much as on the first."""
         day = now.astimezone(self.zone).date()
         days = max(0, (day - self.begins).days)
-        # A year of doubling has more digits than anybody has readers.
-        copies = int(self.first_day * self.growth ** min(days, 60))
+        try:
+            copies = int(self.first_day * self.growth**days)
+        except OverflowError:
+            # A few years of doubling have more digits than a float.
+            copies = sys.maxsize
         return Allowance(copies, self._midnight(day), self._midnight(day + timedelta(days=1)))
 
     def _midnight(self, day: date) -> datetime:

@@ -20,7 +20,7 @@ and a nervous operator are all handled by one sentence: call `publish(slot)` aga
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 from pipeline import inbox, ledger
 from pipeline.books import IssueRow, IssueState, Pause
@@ -34,7 +34,7 @@ from pipeline.newsroom import Newsroom, is_running
 from pipeline.pick import pick
 from pipeline.proof import proof
 from pipeline.render import render
-from pipeline.schedule import Timing
+from pipeline.schedule import Timing, instant
 from subscribers import roll
 
 # Collecting itself may take a while, and rings a little late.
@@ -157,10 +157,7 @@ def publish(
             raise DecisionNeeded("not sent; nothing was written")
         issue = _enrol(newsroom, slot, drafted)
     if issue.state == IssueState.PAUSED:
-        if issue.paused_by == Pause.PERSON:
-            raise DecisionNeeded(f"{slot.name} was paused by a person; `friday resume {slot.name}` lets it go on")
-        with newsroom.database.write() as session:
-            ledger.resume(session, issue)
+        issue = _go_on(newsroom, issue)
     delivery = _delivery(newsroom, issue, progress)
     if issue.state == IssueState.NEEDS_DECISION:
         _settle_unknown(delivery)
@@ -170,13 +167,15 @@ def publish(
 
 
 def pause(newsroom: Newsroom, slot: Slot) -> None:
-    """Stop an issue's sending, wherever it runs; what is in flight comes home.
+    """Stop an issue's sending, wherever it runs, until a person resumes it; what is in flight comes home.
 
     Raises:
         UsageError: nothing is being sent for the slot.
     """
     issue = _known(newsroom, slot)
     with newsroom.database.write() as session:
+        # One that would go on by itself, after an outage or tomorrow, waits for a person from now on.
+        ledger.resume(session, issue)
         if not ledger.pause(session, issue, Pause.PERSON, "paused by a person"):
             raise UsageError(f"{slot.name} is not being sent: it is {issue.state.replace('_', ' ')}")
 
@@ -269,7 +268,9 @@ def publish_due(newsroom: Newsroom) -> Report | None:
     with newsroom.database.read() as session:
         spread = ledger.to_go_on_with(session, newsroom.now())
     if spread:
-        return publish(newsroom, newsroom.schedule.named(spread.slot))
+        # Not by the schedule, which may have another weekday by now.
+        day = date.fromisoformat(spread.slot)
+        return publish(newsroom, Slot(day, instant(day, newsroom.schedule.at, newsroom.schedule.zone)))
     slot = newsroom.schedule.due(newsroom.now())
     if slot is None:
         return None
@@ -348,6 +349,20 @@ def _enrol(newsroom: Newsroom, slot: Slot, drafted: Draft | None) -> IssueRow:
         ledger.enrol(session, issue, newsroom.now())
         session.refresh(issue)
         return issue
+
+
+def _go_on(newsroom: Newsroom, issue: IssueRow) -> IssueRow:
+    """Let an issue go on that was paused for what passes.
+
+    Raises:
+        DecisionNeeded: a person has paused it, perhaps since it was looked at.
+    """
+    with newsroom.database.write() as session:
+        found = session.get_one(IssueRow, issue.id, with_for_update=True)
+        if found.paused_by == Pause.PERSON:
+            raise DecisionNeeded(f"{found.slot} was paused by a person; `friday resume {found.slot}` lets it go on")
+        ledger.resume(session, found)
+        return found
 
 
 def _see_that_the_week_was_looked_at(newsroom: Newsroom) -> None:

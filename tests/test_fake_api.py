@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -17,9 +18,12 @@ import pytest
 import requests
 from openapi_core.exceptions import OpenAPIError
 
+from pipeline.config import Secrets
+from pipeline.providers import build_provider, names
 from tests import specs
 from tests.fake_api import FakeApi, Taken, running
 from tests.fake_api.faults import Fault, Plan, read_rates
+from tests.test_providers import COPIES, ISSUE, PARCEL
 
 READERS = [(f"reader{number}@example.com", f"{number:032x}") for number in range(3)]
 
@@ -121,7 +125,7 @@ def test_calls_and_answers_are_valid_by_the_providers_own_document(fake: FakeApi
     if fault:
         fake.script({1: fault})
     answer = MAKERS[provider](READERS).send(fake)
-    exchange = fake.calls()[0]["exchange"]
+    (exchange,) = fake.exchanges()
     if answer.status_code == 200 or provider == "mailgun":
         specs.judge(provider, exchange)
     else:
@@ -132,11 +136,11 @@ def test_calls_and_answers_are_valid_by_the_providers_own_document(fake: FakeApi
 def test_a_judge_finds_what_is_wrong(fake: FakeApi) -> None:
     to_mailgun(READERS, subject="Five", **{"o:tracking": "perhaps"}).send(fake)
     with pytest.raises(OpenAPIError):
-        specs.judge_request("mailgun", fake.calls()[0]["exchange"])
+        specs.judge_request("mailgun", fake.exchanges()[0])
     fake.script({2: Fault.MISCOUNTED})
     to_mailgun(READERS).send(fake)
     with pytest.raises(OpenAPIError, match="id"):
-        specs.judge("mailgun", fake.calls()[1]["exchange"])
+        specs.judge("mailgun", fake.exchanges()[1])
 
 
 TAKEN = {Fault.LOST, Fault.SLOW, Fault.AFTER, Fault.GARBLED, Fault.MISCOUNTED}
@@ -321,12 +325,7 @@ def logs(fake: FakeApi, **more: object) -> dict[str, Any]:
     body = {"filter": {"AND": [domain, *own]}, "events": ["accepted"], **more}
     headers = {"Authorization": "Basic " + b64encode(b"api:k").decode()}
     answer = requests.post(f"{fake.url}/v1/analytics/logs", json=body, headers=headers, timeout=10)
-    exchange = {
-        "method": "POST", "path": "/v1/analytics/logs", "query": "", "status": answer.status_code, "answer": answer.text,
-        "headers": {**headers, "content-type": "application/json"}, "kind": "application/json",
-        "body": b64encode(json.dumps(body).encode()).decode(),
-    }  # fmt: skip
-    specs.judge("mailgun", exchange)
+    specs.judge("mailgun", fake.exchanges()[-1])
     found: dict[str, Any] = answer.json()
     return found
 
@@ -349,6 +348,25 @@ def test_mailguns_log_shows_what_was_taken_page_by_page(fake: FakeApi) -> None:
     assert logs(fake, end=format_datetime(now - timedelta(minutes=1)))["items"] == []
     assert logs(fake, start=format_datetime(now - timedelta(minutes=1)))["items"]
     assert logs(fake, events=["failed"])["items"] == []
+
+
+OURS: dict[str, dict[str, object]] = {"mailgun": {"domain": "news.example.com"}, "resend": {}}
+
+
+@pytest.mark.parametrize("provider", [name for name in names() if specs.has_document(name)])
+def test_what_we_send_and_ask_is_valid_by_the_providers_own_document(fake: FakeApi, provider: str) -> None:
+    table = {"name": provider, "base_url": fake.url, **OURS[provider]}
+    ours, problems = build_provider(table, Secrets({"FRIDAY_PROVIDER_KEY": "k"}), Path())
+    assert problems == []
+    assert ours is not None
+    assert all(receipt.accepted for receipt in ours.send(ISSUE, PARCEL))
+    assert {each.ref for each in fake.accepted()} == {copy.ref for copy in COPIES}
+    if ours.limits.has_log:
+        found = ours.look_up(ISSUE, COPIES, datetime.now(UTC) - timedelta(minutes=1))
+        assert {receipt.ref for receipt in found} == {copy.ref for copy in COPIES}
+    assert fake.exchanges()
+    for exchange in fake.exchanges():
+        specs.judge(provider, exchange)
 
 
 def search(fake: FakeApi, **asked: object) -> requests.Response:
@@ -386,6 +404,9 @@ def test_postmarks_dates_are_of_new_york(fake: FakeApi) -> None:
     ago = (now - timedelta(minutes=5)).isoformat(timespec="seconds")
     assert search(fake, messagestream="broadcast", fromdate=ago).json()["TotalCount"] == 3
     assert search(fake, messagestream="broadcast", todate=ago).json()["TotalCount"] == 0
+    # By the clock of Greenwich it is later, so this is still to come in New York.
+    later = (datetime.now(UTC) - timedelta(minutes=5)).replace(tzinfo=None).isoformat(timespec="seconds")
+    assert search(fake, messagestream="broadcast", fromdate=later).json()["TotalCount"] == 0
 
 
 LETTER = f"From: friday@news.example.com\r\nTo: {READERS[1][0]}\r\nMessage-ID: <{READERS[1][1]}@news.example.com>\r\n\r\nHi\r\n"

@@ -28,6 +28,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
         ("the answers of two calls are lost", "mailgun", "20 → 0 unknown"),
         ("500, and nothing was taken", "postmark", "10 → 10 unknown"),
         ("the sender is killed in the middle of a call, and started again", "outbox", "all accepted (killed, 0)"),
+        ("the sender is killed in the middle of a call, and started again", "postmark", "10 → 0 unknown (killed, 5, 0)"),
         ("one bad address in a call", "resend", "1 rejected (0)"),
         ("a reader unsubscribes during the send", "mailgun", "1 skipped (0)"),
     ],

@@ -5,6 +5,7 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from pipeline.errors import Forged
 from pipeline.listen import hear
@@ -22,14 +23,18 @@ def add_hooks(app: FastAPI, newsroom: Newsroom) -> None:
     @app.post("/hooks/{provider}")
     async def hook(provider: str, request: Request) -> PlainTextResponse:
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > MOST_BYTES:
-                return PlainTextResponse("too large", 413)
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > MOST_BYTES:
+                    return PlainTextResponse("too large", 413)
+        except ClientDisconnect:
+            return PlainTextResponse("not whole", 400)
         headers = {name.lower(): value for name, value in request.headers.items()}
         try:
             await run_in_threadpool(hear, newsroom, provider, headers, bytes(body))
         except Forged as error:
-            log.warning("a call to the hook of %.20r was refused: %s", provider, error)
+            # The path is whatever the caller likes, so it is not repeated.
+            log.warning("a call to a hook was refused: %s", error)
             return PlainTextResponse("not accepted", 401)
         return PlainTextResponse("ok")

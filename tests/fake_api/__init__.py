@@ -52,8 +52,13 @@ class FakeApi:
         return int(self._ask("/_accepted")["copies"])
 
     def calls(self) -> list[dict[str, Any]]:
-        """Every call that sends: number, provider, fault, status, copies, and with `--keep` the exchange."""
+        """Every call that sends: number, provider, fault, status, copies."""
         found: list[dict[str, Any]] = self._ask("/_calls")["calls"]
+        return found
+
+    def exchanges(self) -> list[dict[str, Any]]:
+        """Every request and its answer, questions to a log too, where it was started with `--keep`."""
+        found: list[dict[str, Any]] = self._ask("/_exchanges")
         return found
 
     def held(self) -> int:

@@ -48,6 +48,7 @@ class Fake:
     number: int = 0
     copies: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
+    exchanges: list[dict[str, Any]] = field(default_factory=list)
     accepted: list[tuple[str, str, int]] = field(default_factory=list)
     refused: list[tuple[str, str, int]] = field(default_factory=list)
     mails: dict[str, list[Mail]] = field(default_factory=dict)
@@ -142,6 +143,8 @@ class Fake:
             return told(200, {"copies": self.copies, "accepted": self.accepted, "refused": self.refused})
         if request.path == "/_calls":
             return told(200, {"calls": self.calls, "held": len(self.held)})
+        if request.path == "/_exchanges":
+            return told(200, self.exchanges)
         if request.path == "/_faults":
             self.plan = _plan(orjson.loads(request.body))
         elif request.path == "/_release":
@@ -151,7 +154,7 @@ class Fake:
         elif request.path == "/_reset":
             self.number = self.copies = 0
             self.plan = Plan()
-            for each in (self.calls, self.accepted, self.refused, self.mails, self.keys, self.held):
+            for each in (self.calls, self.exchanges, self.accepted, self.refused, self.mails, self.keys, self.held):
                 each.clear()
         else:
             return told(404, {})
@@ -237,14 +240,15 @@ class Connection(asyncio.Protocol):
         elif dialect is None:
             mails = {} if fake.plan.forgetful else fake.mails
             found = (each.look_up(request, mails.get(each.name, ())) for each in DIALECTS)
-            self._say(next((answer for answer in found if answer), told(404, {"message": "Not Found"})))
+            answer = next((answer for answer in found if answer), told(404, {"message": "Not Found"}))
+            self._keep(request, answer)
+            self._say(answer)
         else:
             self._tell(request, number, fake.answer(dialect, request, number, fault), fault)
 
     def _tell(self, request: Request, number: int, answer: Answer, fault: Fault | None) -> None:
         fake = self._fake
-        if fake.keeping:
-            fake.calls[number - 1]["exchange"] = _exchange(request, answer)
+        self._keep(request, answer)
 
         def say() -> None:
             fake.calls[number - 1]["status"] = answer.status
@@ -260,6 +264,10 @@ class Connection(asyncio.Protocol):
             fake.held.append(say)
         else:
             say()
+
+    def _keep(self, request: Request, answer: Answer) -> None:
+        if self._fake.keeping:
+            self._fake.exchanges.append(_exchange(request, answer))
 
     def _say(self, answer: Answer) -> None:
         phrase = HTTPStatus(answer.status).phrase

@@ -141,7 +141,7 @@ def _hasten(reached: Callable[[str], None]) -> None:
 
 def _mine(reached: Callable[[str], None]) -> None:
     """Lay what kills at a point around the commits of the database and the calls of providers."""
-    write, call, put = Database.write, Wire.call, outbox._write
+    write, call = Database.write, Wire.call
 
     @contextlib.contextmanager
     def writing(self: Database) -> Iterator[Session]:
@@ -156,11 +156,19 @@ def _mine(reached: Callable[[str], None]) -> None:
         reached("after call")
         return reply
 
-    def putting(path: Path, content: bytes) -> None:
-        reached("before call")
-        put(path, content)
-        reached("after call")
-
     Database.write = writing  # type: ignore[method-assign]  # that is what a trial is for
     Wire.call = calling  # type: ignore[method-assign]  # the same
-    outbox._write = putting
+    outbox._write = _between(outbox._write, reached)
+    line: Any = getattr(sys.modules.get("pipeline.relay"), "Line", None)
+    for name in ("send", "hear") if line else ():
+        setattr(line, name, _between(getattr(line, name), reached))
+
+
+def _between(act: Callable[..., Any], reached: Callable[[str], None]) -> Callable[..., Any]:
+    def acting(*words: Any) -> Any:
+        reached("before call")
+        done = act(*words)
+        reached("after call")
+        return done
+
+    return acting

@@ -23,6 +23,8 @@ from tests.trials.stage import PUBLISH, End, Running, Stage, Stages
 READERS = 100
 BATCH = 10
 MOST_RUNS = 6
+# So long after a call the dates of a log, which have seconds, tell it from the next one.
+LATER = 2.5
 BEGIN, END = "<!-- faults -->", "<!-- end of faults -->"
 # In the order of what they give to go by after a fault.
 ORDER = ("outbox", "resend", "mailgun", "postmark", "smtp")
@@ -66,6 +68,7 @@ def _kill(stage: Stage) -> tuple[End, set[str]]:
     running.kill()
     end = running.end()
     stage.fake.release()
+    time.sleep(LATER)
     return end, set()
 
 
@@ -175,8 +178,8 @@ def measure_all(stages: Stages) -> tuple[str, list[str]]:
         cells = {each: measure(row, each, stages) for each in there if each not in row.not_for}
         verdicts = [verdict for cell in cells.values() for verdict in (cell.first, cell.last)]
         twice, lost = sum(each.duplicates for each in verdicts), sum(each.lost for each in verdicts)
-        told = [str(cells[each]) if each in cells else "" for each in there]
-        lines.append(f"| {row.what} | {row.peers} | {twice} | {lost} | " + " | ".join(told) + " |")
+        told = [str(cells[each]) if each in cells else "–" for each in there]
+        lines.append(f"| {row.what} | {row.peers or '–'} | {twice} | {lost} | " + " | ".join(told) + " |")
         wrong += [
             f"{row.what}, {name}: {what}"
             for name, cell in cells.items()

@@ -125,7 +125,7 @@ class Round:
         if chance.random() < 0.25:
             running.nap(chance.random() * 0.2)
             reader = chance.choice(stage.readers)
-            if stage.leave(reader):
+            if stage.leave(reader, complaining=chance.random() < 0.5):
                 left.add(reader)
 
 

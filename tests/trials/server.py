@@ -76,7 +76,9 @@ def own_server() -> Iterator[Server]:
     # Not below a folder that only its owner may enter; the server runs as a user of its own.
     folder = Path(tempfile.mkdtemp(prefix="friday-postgres-"))
     folder.chmod(0o755)
-    with get_server(folder / "data") as server:
-        url = make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-        yield Server(url, server)
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with get_server(folder / "data") as server:
+            url = make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+            yield Server(url, server)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

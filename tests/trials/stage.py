@@ -26,7 +26,7 @@ from pipeline.newsroom import open_newsroom
 from pipeline.providers import Limits
 from pipeline.publish import approve
 from subscribers import exchange, roll
-from subscribers.models import Subscriber
+from subscribers.models import Subscriber, Why
 from tests.conftest import CONFIG, FRIDAY, build_world
 from tests.fake_api import FakeApi, Taken
 from tests.trials import child
@@ -154,8 +154,8 @@ class Stage:
         files = sorted((self.folder / "outbox").rglob("*.eml"))
         return [Taken(str(message_from_bytes(file.read_bytes())["To"]), file.stem, 0) for file in files]
 
-    def leave(self, address: str) -> bool:
-        """Unsubscribe a reader; whether no copy for them had been claimed by then."""
+    def leave(self, address: str, *, complaining: bool = False) -> bool:
+        """Unsubscribe a reader, or suppress one who complains; whether no copy for them had been claimed by then."""
         key = roll.normalise(address).key
         state = (
             select(DeliveryRow.state)
@@ -165,7 +165,11 @@ class Stage:
         )
         with self.database() as database, database.write() as session:
             found = session.exec(state).first()
-            return roll.unsubscribe(session, key, datetime.now(UTC)) and found in (None, "pending")
+            if complaining:
+                roll.suppress(session, address, Why.COMPLAINT, datetime.now(UTC))
+            else:
+                roll.unsubscribe(session, key, datetime.now(UTC))
+            return found in (None, "pending")
 
 
 @dataclass
