@@ -104,6 +104,7 @@ class Delivery:
     _some_accepted: bool = False
     _done: int = 0
     _total: int = 0
+    _stop: Outcome | None = None
     _dry: bool = False
     _asked_log: bool = False
 
@@ -185,40 +186,47 @@ class Delivery:
             return []
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
 
-        def write(session: Session) -> list[tuple[Batch, Parcel]]:
+        def write(session: Session) -> batches.Claim:
+            # Whoever locks an issue and its copies locks the issue first.
+            if self._stop:
+                self._stop(session)
+            most = self._allowance(session, room)
             batches.settle(session, [each for each in judged if isinstance(each, Answered)], self.now(), MOST_PUT_OFF)
             for outcome in judged:
                 if not isinstance(outcome, Answered):
                     outcome(session)
-            leaving = [ready for batch in again if (ready := self._once_more(session, batch))]
-            return leaving + (self._claim(session, room - len(leaving)) if room > len(leaving) else [])
+            retried = [ready for batch in again if (ready := self._once_more(session, batch))]
+            if room <= len(retried) or not most:
+                return batches.Claim(retried, 0)
+            wanted = Wanted(self._size, room - len(retried), most)
+            claimed, skipped = batches.claim(session, self.issue, self._rendered, wanted, self.runner, self.now())
+            return batches.Claim(retried + claimed, skipped)
 
-        leaving = self._keep(write)
+        leaving, skipped = self._keep(write)
+        self._stop = None
         self._dry = stops or len(leaving) < room
         self._aloft.difference_update(landing.flight.batch.id for landing in landed)
         if died:
             raise died
+        self._claimed += sum(len(parcel.copies) for batch, parcel in leaving if batch.attempt == 1)
+        self._done += skipped
         if landed:
             self.progress(self._done, self._total)
         for _ in leaving:
             self._pace.left(self.now())
         return [Flight(batch, parcel, self.now()) for batch, parcel in leaving]
 
-    def _claim(self, session: Session, calls: int) -> list[tuple[Batch, Parcel]]:
-        now = self.now()
+    def _allowance(self, session: Session, calls: int) -> int:
+        """How many copies may leave now; where a ramp lets no more go today, the issue rests until tomorrow."""
         most = self._size * calls
-        if self.ramp:
-            today = self.ramp.allowance(now)
-            most = min(most, today.copies - self._left_since(session, today.since))
-            if most <= 0:
-                trouble = f"the warm-up lets {today.copies:,} copies go today; it goes on by itself tomorrow"
-                if batches.is_on_the_way(session, self.issue):
-                    ledger.pause(session, self.issue, Pause.RAMP, trouble, today.until)
-                return []
-        leaving, skipped = batches.claim(session, self.issue, self._rendered, Wanted(self._size, calls, most), self.runner, now)
-        self._claimed += sum(len(parcel.copies) for _, parcel in leaving)
-        self._done += skipped
-        return leaving
+        if not self.ramp or not calls:
+            return most
+        today = self.ramp.allowance(self.now())
+        most = min(most, max(0, today.copies - self._left_since(session, today.since)))
+        if not most and batches.is_on_the_way(session, self.issue):
+            trouble = f"the warm-up lets {today.copies:,} copies go today; it goes on by itself tomorrow"
+            ledger.pause(session, self.issue, Pause.RAMP, trouble, today.until)
+        return most
 
     def _left_since(self, session: Session, day: datetime) -> int:
         """How many copies have left on a day: counted once, and from then on those of this run beside it."""
@@ -258,20 +266,21 @@ class Delivery:
             return _give_back(batch, now, error) if batch.attempt == 1 else self._unseen(flight, "it was not sent again")
         if not isinstance(error, ProviderError):
             # A bug in the adapter; bytes may have left before it struck, and would again.
-            stop = self._stop_for(error, f"a bug in the provider: {type(error).__name__}", None)
-            return _both(self._unseen(flight, str(error) or type(error).__name__), stop)
+            self._stop_for(error, f"a bug in the provider: {type(error).__name__}", None)
+            return self._unseen(flight, str(error) or type(error).__name__)
         # Under a key that lives the provider answers for the first attempt too: what it refuses whole never left.
         first = batch.attempt == 1 or (isinstance(error, CallRefused) and self._key_lives(batch))
         return self._failed(flight, error) if first else self._nobody_can_tell(flight, error)
 
-    def _answered(self, flight: Flight, receipts: Sequence[Receipt]) -> Outcome | Answered:
+    def _answered(self, flight: Flight, receipts: Sequence[Receipt]) -> Answered:
         answered, copies = Answered(flight.batch, flight.parcel, receipts), len(flight.parcel.copies)
         put_off = [receipt for receipt in receipts if receipt.later]
         self._done += copies - len(put_off)
         if len(receipts) < copies:
             self.unclear += 1
-            silent = Unclear("the provider did not answer for every copy")
-            return _both(_settle(answered, self.now()), self._pause_for(silent) if self.unclear >= MOST_UNCLEAR else None)
+            if self.unclear >= MOST_UNCLEAR:
+                self._pause_for(Unclear("the provider did not answer for every copy"))
+            return answered
         if len(put_off) < copies:
             self._pace.went_well()
             self.unclear = self.refused = self.put_off = 0
@@ -279,24 +288,26 @@ class Delivery:
             return answered
         # One reader's server that asks for patience must not hold up the others; many that do are rather ours.
         self.put_off += 1
-        patient = self.put_off < MOST_REFUSED and not flight.batch.suspect
-        wait = None if patient else self._back_off(flight.began, NotProcessed(put_off[0].reason))
-        return _both(_settle(answered, self.now()), wait)
+        if self.put_off >= MOST_REFUSED or flight.batch.suspect:
+            self._back_off(flight.began, NotProcessed(put_off[0].reason))
+        return answered
 
     def _failed(self, flight: Flight, error: ProviderError) -> Outcome:
         if isinstance(error, Unclear):
             return self._nobody_can_tell(flight, error)
         if isinstance(error, CallRefused):
             return self._split(flight, error)
-        return _both(_give_back(flight.batch, self.now(), error), self._back_off(flight.began, error))
+        self._back_off(flight.began, error)
+        return _give_back(flight.batch, self.now(), error)
 
     def _nobody_can_tell(self, flight: Flight, error: ProviderError) -> Outcome:
-        unseen = self._unseen(flight, str(error))
         if self._key_lives(flight.batch):
-            return _both(unseen, self._back_off(flight.began, error))
-        self.unclear += 1
-        too_often = self.unclear >= MOST_UNCLEAR or not isinstance(error, Unclear)
-        return _both(unseen, self._pause_for(error) if too_often else None)
+            self._back_off(flight.began, error)
+        else:
+            self.unclear += 1
+            if self.unclear >= MOST_UNCLEAR or not isinstance(error, Unclear):
+                self._pause_for(error)
+        return self._unseen(flight, str(error))
 
     def _unseen(self, flight: Flight, reason: str) -> Outcome:
         # While its key lives the batch stays as sending: it goes out again under it, by this run or the next.
@@ -311,10 +322,11 @@ class Delivery:
         lifetime = self.provider.limits.key_lifetime
         return lifetime is not None and self.now() - batch.claimed_at < lifetime - KEY_MARGIN
 
-    def _back_off(self, began: datetime, error: ProviderError) -> Outcome | None:
+    def _back_off(self, began: datetime, error: ProviderError) -> None:
         asked = error.retry_after if isinstance(error, NotProcessed) else None
         gives_up = self._pace.went_wrong(began, self.now(), asked)
-        return self._pause_for(error) if gives_up or isinstance(error, AccountRefused) else None
+        if gives_up or isinstance(error, AccountRefused):
+            self._pause_for(error)
 
     def _split(self, flight: Flight, error: CallRefused) -> Outcome:
         """Halve a refused batch; let a copy that is refused alone go last, and reject it if it is refused again."""
@@ -325,24 +337,25 @@ class Delivery:
             self._done += 1
             return lambda session: batches.reject(session, batch, now, str(error))
         self.refused += 1
-        back = _give_back(batch, now, error, suspect=True)
-        return _both(back, self._pause_for(error) if self.refused >= MOST_REFUSED else None)
+        if self.refused >= MOST_REFUSED:
+            self._pause_for(error)
+        return _give_back(batch, now, error, suspect=True)
 
-    def _pause_for(self, error: ProviderError) -> Outcome:
+    def _pause_for(self, error: ProviderError) -> None:
         # Without a key, trying again what is unclear would only make more copies unknown.
         keyed = self.provider.limits.key_lifetime is not None
         passes = isinstance(error, NotProcessed) or (keyed and isinstance(error, Unclear))
         asked = error.retry_after if isinstance(error, NotProcessed) and error.retry_after else timedelta(0)
         after = max(asked, timedelta(seconds=SHORTEST_PAUSE))
-        return self._stop_for(error, str(error), self.now() + after if passes else None)
+        self._stop_for(error, str(error), self.now() + after if passes else None)
 
-    def _stop_for(self, error: BaseException, said: str, resume_at: datetime | None) -> Outcome:
+    def _stop_for(self, error: BaseException, said: str, resume_at: datetime | None) -> None:
         self.trouble = self.trouble or error
 
         def stop(session: Session) -> None:
             ledger.pause(session, self.issue, Pause.TROUBLE, said, resume_at)
 
-        return stop
+        self._stop = self._stop or stop
 
     def _goes_round_again(self) -> bool:
         """Whether there is more to do though nothing is aloft and nothing could be claimed."""
@@ -450,18 +463,5 @@ def _nothing_old_collected() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _settle(answered: Answered, now: datetime) -> Outcome:
-    return lambda session: batches.settle(session, [answered], now, MOST_PUT_OFF)
-
-
 def _give_back(batch: Batch, now: datetime, error: Exception, cap: int | None = None, *, suspect: bool = False) -> Outcome:
     return lambda session: batches.give_back(session, batch, now, str(error), cap, suspect=suspect)
-
-
-def _both(first: Outcome, second: Outcome | None) -> Outcome:
-    def outcome(session: Session) -> None:
-        first(session)
-        if second:
-            second(session)
-
-    return outcome

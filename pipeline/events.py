@@ -80,6 +80,8 @@ def apply(session: Session, event: Event, now: datetime) -> None:
     if event.kind is Kind.OTHER:
         return
     delivery = _copy_of(session, event)
+    if delivery:
+        ledger.lock(session, delivery.issue_id)
     reader = _reader_of(session, delivery)
     if delivery:
         _took(session, delivery, event, now)
@@ -163,8 +165,7 @@ def _gave_up_on(session: Session, reader: Subscriber, delivery: DeliveryRow) -> 
 
 
 def _hold_if_it_is_the_issue(session: Session, issue_id: int, reason: str) -> None:
-    # Locked, so that of two refusals that are applied at once the second counts the first.
-    issue = session.get_one(IssueRow, issue_id, with_for_update=True, populate_existing=True)
+    issue = session.get_one(IssueRow, issue_id, populate_existing=True)
     if issue.state not in (IssueState.SENDING, IssueState.PAUSED):
         return
     blocked = session.exec(select(func.count()).where(DeliveryRow.issue_id == issue_id, _IS_BLOCKED)).one()

@@ -181,7 +181,7 @@ def pause(session: Session, issue: IssueRow, by: Pause, trouble: str, resume_at:
 
     False if it was not sending.
     """
-    _lock(session, issue)
+    lock(session, issue.id)
     paused = {"state": IssueState.PAUSED, "paused_by": by, "trouble": trouble, "resume_at": resume_at}
     return _move_issue(session, issue, (IssueState.SENDING,), **paused)
 
@@ -193,7 +193,7 @@ def resume(session: Session, issue: IssueRow) -> bool:
 
 def close(session: Session, issue: IssueRow, now: datetime) -> None:
     """Call an issue sent, or in need of a decision, once no copy of it is on the way any more."""
-    _lock(session, issue)
+    lock(session, issue.id)
     if is_on_the_way(session, issue):
         return
     state = IssueState.NEEDS_DECISION if _has_unknown(session, issue) else IssueState.SENT
@@ -254,6 +254,7 @@ def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:
 
 def found(session: Session, issue: IssueRow, receipts: Sequence[Receipt], now: datetime) -> int:
     """Believe the provider's log about unknown copies; how many it settled."""
+    lock(session, issue.id)
     moved = believe(session, receipts, (DeliveryState.UNKNOWN,), now)
     if moved:
         close(session, issue, now)
@@ -262,6 +263,7 @@ def found(session: Session, issue: IssueRow, receipts: Sequence[Receipt], now: d
 
 def send_again(session: Session, issue: IssueRow, refs: Sequence[str], now: datetime) -> int:
     """Make unknown copies pending, since `on_unknown` asks for it; how many. A copy has this once."""
+    lock(session, issue.id)
     rows = [{"this_ref": ref} for ref in refs]
     moved = session.connection().execute(
         update(DeliveryRow)
@@ -318,7 +320,7 @@ def resolve(session: Session, issue: IssueRow, decision: Decision, key: str | No
         Decision.RESEND: DeliveryState.PENDING,
         Decision.SKIP: DeliveryState.SKIPPED,
     }
-    _lock(session, issue)
+    lock(session, issue.id)
     which: ColumnElement[bool] = col(DeliveryRow.issue_id) == issue.id
     if key is not None:
         which &= col(DeliveryRow.subscriber_id).in_(select(Subscriber.id).where(Subscriber.key == key))
@@ -348,6 +350,9 @@ def _move_issue(session: Session, issue: IssueRow, before: Sequence[IssueState],
     return moved.rowcount > 0
 
 
-def _lock(session: Session, issue: IssueRow) -> None:
-    """Let nobody else change the issue between our counting and our verdict; writers of SQLite take turns anyway."""
-    session.exec(select(IssueRow.id).where(IssueRow.id == issue.id).with_for_update()).one()
+def lock(session: Session, issue_id: int | None) -> None:
+    """Let nobody else change the issue between our counting and our verdict; writers of SQLite take turns anyway.
+
+    Whoever locks an issue, a reader and a copy locks them in this order. A claim may still add a batch meanwhile.
+    """
+    session.exec(select(IssueRow.id).where(IssueRow.id == issue_id).with_for_update(key_share=True)).one()
