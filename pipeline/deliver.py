@@ -259,11 +259,10 @@ class Delivery:
         """What the ledger must say of a call, and what follows for the next ones."""
         flight, receipts, error = landing
         batch = flight.batch
-        now = self.now()
         if error is None:
             return self._answered(flight, receipts)
         if isinstance(error, Recalled):
-            return _give_back(batch, now, error) if batch.attempt == 1 else self._unseen(flight, "it was not sent again")
+            return self._give_back(flight, error) if batch.attempt == 1 else self._unseen(flight, "it was not sent again")
         if not isinstance(error, ProviderError):
             # A bug in the adapter; bytes may have left before it struck, and would again.
             self._stop_for(error, f"a bug in the provider: {type(error).__name__}", None)
@@ -276,6 +275,7 @@ class Delivery:
         answered, copies = Answered(flight.batch, flight.parcel, receipts), len(flight.parcel.copies)
         put_off = [receipt for receipt in receipts if receipt.later]
         self._done += copies - len(put_off)
+        self._claimed -= len(put_off)
         if len(receipts) < copies:
             self.unclear += 1
             if self.unclear >= MOST_UNCLEAR:
@@ -298,7 +298,7 @@ class Delivery:
         if isinstance(error, CallRefused):
             return self._split(flight, error)
         self._back_off(flight.began, error)
-        return _give_back(flight.batch, self.now(), error)
+        return self._give_back(flight, error)
 
     def _nobody_can_tell(self, flight: Flight, error: ProviderError) -> Outcome:
         if self._key_lives(flight.batch):
@@ -318,6 +318,12 @@ class Delivery:
         self._done += len(flight.parcel.copies)
         return lambda session: batches.lose_sight(session, batch, now, reason)
 
+    def _give_back(self, flight: Flight, error: Exception, cap: int | None = None, *, suspect: bool = False) -> Outcome:
+        batch, now = flight.batch, self.now()
+        if batch.attempt == 1:
+            self._claimed -= len(flight.parcel.copies)
+        return lambda session: batches.give_back(session, batch, now, str(error), cap, suspect=suspect)
+
     def _key_lives(self, batch: Batch) -> bool:
         lifetime = self.provider.limits.key_lifetime
         return lifetime is not None and self.now() - batch.claimed_at < lifetime - KEY_MARGIN
@@ -332,14 +338,14 @@ class Delivery:
         """Halve a refused batch; let a copy that is refused alone go last, and reject it if it is refused again."""
         batch, copies, now = flight.batch, len(flight.parcel.copies), self.now()
         if copies > 1:
-            return _give_back(batch, now, error, cap=(copies + 1) // 2)
+            return self._give_back(flight, error, cap=(copies + 1) // 2)
         if batch.suspect and self._some_accepted:
             self._done += 1
             return lambda session: batches.reject(session, batch, now, str(error))
         self.refused += 1
         if self.refused >= MOST_REFUSED:
             self._pause_for(error)
-        return _give_back(batch, now, error, suspect=True)
+        return self._give_back(flight, error, suspect=True)
 
     def _pause_for(self, error: ProviderError) -> None:
         # Without a key, trying again what is unclear would only make more copies unknown.
@@ -461,7 +467,3 @@ def _nothing_old_collected() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-def _give_back(batch: Batch, now: datetime, error: Exception, cap: int | None = None, *, suspect: bool = False) -> Outcome:
-    return lambda session: batches.give_back(session, batch, now, str(error), cap, suspect=suspect)
