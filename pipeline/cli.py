@@ -371,9 +371,9 @@ def _slot(newsroom: "Newsroom", name: str | None) -> "Slot":
 
 @contextmanager
 def _stopping_at_signals(stopping: threading.Event, progress: "_Progress") -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C end the sending once what is in flight has come home.
+    """Let SIGTERM and Ctrl-C end the sending once what is in flight has come home and was settled.
 
-    Before anything is sent they end it at once, and so does a second Ctrl-C.
+    Before anything is sent they end it at once. A second Ctrl-C waits for nothing but the calls in flight.
     """
 
     def stop(number: int, _frame: object) -> None:

@@ -2,14 +2,19 @@
 
 import json
 import os
+import pty
 import re
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +24,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pipeline import publish as route
+from pipeline.cli import _Progress, _stopping_at_signals
 from pipeline.collect import collect
 from pipeline.errors import UsageError
 from pipeline.issue import Story
@@ -27,6 +33,7 @@ from pipeline.schedule import WEEKDAYS
 from subscribers import roll
 from subscribers.models import Why
 from tests.conftest import CONFIG, ROOT, WEEK, write_feed
+from tests.fake_http import OK, Call, FakeHttp, Reply, fake_http
 
 TERM = """---
 term: GPU
@@ -544,3 +551,220 @@ def test_publishing_from_a_new_folder_makes_no_database(office: Office) -> None:
     run = office.friday("publish", office.next, "--anyway")
     assert (run.code, office.files()) == (2, before)
     assert "run `friday collect` first" in run.err
+
+
+@dataclass
+class Post:
+    """An office that sends by a fake of Mailgun, in two calls, and the process that publishes."""
+
+    office: Office
+    fake: FakeHttp
+    process: "subprocess.Popen[str] | None" = None
+
+    @property
+    def sending(self) -> "subprocess.Popen[str]":
+        assert self.process is not None
+        return self.process
+
+    def publish(self, at_first: Callable[[], None] = lambda: None, answer: Reply = OK) -> Run:
+        """Publish, and do something while the first call is under way."""
+        begun, done = threading.Event(), threading.Event()
+
+        def reply(number: int, _call: Call) -> Reply:
+            assert begun.wait(20)
+            if number > 1:
+                return OK
+            try:
+                at_first()
+            finally:
+                done.set()
+            return answer
+
+        self.fake.reply = reply
+        words = ["-m", "pipeline", "--config", str(self.office.config), "publish", self.office.next, "--anyway"]
+        self.process = start(words, {"FRIDAY_PROVIDER_KEY": "secret"})
+        begun.set()
+        # Until then its stderr is read line by line.
+        done.wait(20)
+        return finish(self.process)
+
+    def friday(self, *words: str) -> Run:
+        return self.office.friday(*words, FRIDAY_PROVIDER_KEY="secret")
+
+    def counts(self) -> dict[str, int]:
+        """The copies in each state that there are copies in."""
+        found: dict[str, int] = self.friday("report", self.office.next, "--json").json["counts"]
+        return {state: count for state, count in found.items() if count}
+
+    def say(self, number: int) -> None:
+        """Send the process a signal, and wait until it says that it has heard it."""
+        self.sending.send_signal(number)
+        assert self.sending.stderr is not None
+        assert self.sending.stderr.readline() == "Stopping; what is in flight comes home first.\n"
+
+
+@pytest.fixture
+def post(office: Office) -> Iterator[Post]:
+    with fake_http() as fake:
+        options = f'name = "mailgun"\ndomain = "mg.example.com"\nbase_url = "{fake.url}"\nbatch_size = 2'
+        office.edit('name = "outbox"', options)
+        newsroom = open_newsroom(office.config, {"FRIDAY_PROVIDER_KEY": "secret"})
+        with newsroom.database.write() as session:
+            for address in READERS[2:]:
+                roll.add(session, address, datetime.now(UTC))
+        newsroom.database.engine.dispose()
+        yield Post(office, fake)
+
+
+READERS = [f"{name}@example.com" for name in ("ada", "ben", "eve", "finn")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_publish_exits_5_with_what_was_in_flight_settled_and_the_next_one_goes_on(
+    post: Post, number: int
+) -> None:
+    run = post.publish(lambda: post.say(number))
+    assert (run.code, run.out) == (5, "")
+    assert f"stopped; `friday publish {post.office.next}` goes on where it stopped" in run.err
+    assert "2 copies handled" in run.err
+    assert "Traceback" not in run.err
+    assert post.counts() == {"accepted": 2, "pending": 2}
+    assert post.friday("publish", post.office.next).code == 0
+    assert (post.fake.readers, post.counts()) == (READERS, {"accepted": 4})
+
+
+def test_a_second_ctrl_c_exits_5_and_still_lets_what_is_in_flight_come_home(post: Post) -> None:
+    def twice() -> None:
+        post.say(signal.SIGINT)
+        post.sending.send_signal(signal.SIGINT)
+
+    run = post.publish(twice)
+    assert (run.code, run.out) == (5, "")
+    assert f"`friday publish {post.office.next}` goes on where it stopped" in run.err
+    assert "Traceback" not in run.err
+    assert post.counts() == {"accepted": 2, "pending": 2}
+
+
+def test_a_signal_does_not_wait_until_a_provider_is_ready_again(post: Post) -> None:
+    def once_it_waits() -> None:
+        newsroom = open_newsroom(post.office.config, {"FRIDAY_PROVIDER_KEY": "secret"})
+        slot = newsroom.schedule.named(post.office.next)
+        while not post.fake.calls or route.report(newsroom, slot).counts["sending"]:
+            time.sleep(0.05)
+        newsroom.database.engine.dispose()
+        post.sending.send_signal(signal.SIGTERM)
+
+    began = time.monotonic()
+    waiter = threading.Thread(target=once_it_waits)
+    run = post.publish(waiter.start, Reply(429, '{"message": "slow down"}', {"Retry-After": "55"}))
+    waiter.join()
+    assert run.code == 5
+    assert "goes on where it stopped" in run.err
+    assert time.monotonic() - began < 30
+    assert post.counts() == {"pending": 4}
+
+
+def test_pause_stops_a_publish_of_another_process_and_resume_lets_it_go_on(post: Post) -> None:
+    slot, paused = post.office.next, list[Run]()
+    run = post.publish(lambda: paused.append(post.friday("pause", slot)))
+    assert [(each.code, each.out) for each in paused] == [(0, f"{slot} is paused; `friday resume {slot}` lets it go on.\n")]
+    assert (run.code, run.out) == (5, "")
+    assert "paused by a person" in run.err
+    assert post.counts() == {"accepted": 2, "pending": 2}
+    again = post.friday("publish", slot, "--anyway")
+    assert (again.code, again.out) == (5, "")
+    assert f"{slot} was paused by a person; `friday resume {slot}` lets it go on" in again.err
+    resumed = post.friday("resume", slot)
+    assert resumed.code == 0
+    assert resumed.out.startswith(f"{slot} is no longer paused; `friday publish {slot}` sends the rest")
+    assert post.friday("publish", slot).code == 0
+    assert (post.fake.readers, post.counts()) == (READERS, {"accepted": 4})
+
+
+def test_what_is_not_being_sent_can_be_neither_paused_nor_resumed(office: Office) -> None:
+    nothing = office.at_once(("pause", office.next), ("resume", office.next))
+    assert [run.code for run in nothing] == [2, 2]
+    assert all("nothing is frozen" in run.err for run in nothing)
+    assert office.friday("publish", office.next, "--anyway").code == 0
+    sent = office.at_once(("pause", office.next), ("resume", office.next), ("publish", office.next))
+    assert [run.code for run in sent] == [2, 2, 0]
+    assert "is not being sent: it is sent" in sent[0].err
+    assert "is not paused: it is sent" in sent[1].err
+    assert sent[2].err == "Nothing was left to send.\n"
+
+
+def test_a_disk_that_is_full_before_anything_is_sent_is_the_operators_to_mend(office: Office) -> None:
+    words = [sys.executable, "-m", "pipeline", "--config", str(office.config), "subscribers", "add", "eve@example.com"]
+    full = subprocess.run(  # a limit on files is as good as a full disk
+        ["/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (full.returncode, full.stdout) == (2, "")
+    assert full.stderr.startswith("database.url: the database cannot be used: ")
+    assert "eve" not in full.stderr
+    assert office.friday("subscribers", "add", "eve@example.com").out == "Added.\n"
+
+
+def test_a_disk_that_is_full_in_the_middle_of_sending_exits_5_and_nobody_is_lost_or_gets_two(post: Post) -> None:
+    def fill_up() -> None:
+        resource.prlimit(post.sending.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        post.say(signal.SIGTERM)
+
+    run = post.publish(fill_up)
+    assert (run.code, run.out) == (5, "")
+    assert "the ledger cannot be written: " in run.err
+    assert f"mend that, and `friday publish {post.office.next}` goes on where it stopped" in run.err
+    assert "Traceback" not in run.err
+    assert post.friday("publish", post.office.next).code == 5
+    assert (post.fake.readers, post.counts()) == (READERS, {"accepted": 2, "unknown": 2})
+
+
+def test_at_a_terminal_a_bar_shows_how_far_the_copies_are(office: Office) -> None:
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "pipeline", "--config", str(office.config), "publish", office.next, "--anyway"]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    shown = bytearray()
+    # Linux says so with an error when the last writer of a terminal has gone.
+    with suppress(OSError):
+        while some := os.read(ours, 65_536):
+            shown += some
+    os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, b"accepted" in out) == (0, True)
+    text = shown.decode()
+    assert f"Sending {office.next}" in text
+    assert "2/2" in text
+    assert "2 copies handled" in text
+
+
+class Bar:
+    """As much of the progress as the signals look at."""
+
+    def __init__(self, *, began: bool) -> None:
+        self.began = began
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_before_anything_is_sent_a_signal_ends_it_at_once_and_afterwards_it_is_a_request(number: int) -> None:
+    before, stopping = signal.getsignal(number), threading.Event()
+    with pytest.raises(KeyboardInterrupt), _stopping_at_signals(stopping, Bar(began=False)):  # type: ignore[arg-type]  # see there
+        os.kill(os.getpid(), number)
+    assert not stopping.is_set()
+    with _stopping_at_signals(stopping, Bar(began=True)):  # type: ignore[arg-type]  # see there
+        os.kill(os.getpid(), number)
+        assert stopping.wait(5)
+    assert signal.getsignal(number) is before
+
+
+def test_the_progress_counts_what_was_handled_now_and_not_what_was_before(capsys: pytest.CaptureFixture[str]) -> None:
+    with _Progress("Sending") as progress:
+        assert not progress.began
+        progress(50, 100)
+        assert (progress.began, progress.done) == (True, 0)
+        progress(1_075, 2_000)
+    assert capsys.readouterr().err == "Sending: 1,025 copies handled\n"
+    with _Progress("Sending") as progress:
+        progress(100, 100)
+    assert capsys.readouterr().err == ""

@@ -181,7 +181,7 @@ HTTP = [name for name, row in BENCHES.items() if "base_url" in row.options("")]
 
 
 def row_of(name: str) -> Row:
-    assert name in BENCHES, f"pipeline/providers/{name}.py has no row in BENCHES: see CONTRIBUTING, “A provider”"
+    assert name in BENCHES, f"pipeline/providers/{name}.py has no row in BENCHES: see CONTRIBUTING, “Adding a provider”"
     return BENCHES[name]
 
 
