@@ -369,7 +369,7 @@ class Machine(RuleBasedStateMachine):
     def tell(self, copy: int, kind: Kind) -> None:
         copies = self._copies()
         kept = copies[copy % len(copies)]
-        if kept.state in ON_THE_WAY and kind not in (Kind.UNSUBSCRIBED, Kind.OTHER):
+        if kept.state in ON_THE_WAY and kind is not Kind.OTHER:
             self.told.add(kept.ref)
         if kind in (Kind.UNSUBSCRIBED, Kind.HARD_BOUNCE, Kind.COMPLAINED) and kept.address:
             self.gone.setdefault(kept.address, kept.key if kept.state == "sending" else None)

@@ -42,12 +42,16 @@ READS_ALL = {
     "deliver._count": "the total that progress is told of, once a run",
     "ledger.report": "what a person asks for, once a run at its end",
     "ledger.resolve": "a person's decision, not a step of the loop",
+    "batches.left_since": "what has left today, once a run and only where there is a warm-up",
 }
+# Where PostgreSQL knows nothing of its tables it guesses; it looks at them within a minute of their being filled.
+GUESSES = {"batches.parcel_again": "one call that was interrupted"}
 SORTS = {
     "events._gave_up_on": "one reader's copies, by issue",
     "ledger.enrol": "everybody on the roll, once an issue",
     "ledger.lost_sight_of": "the unknown ones, by their last attempt",
     "ledger.undecided": "issues, one a week",
+    "batches.left_since": "PostgreSQL: the calls of today, once a run and only where there is a warm-up",
     "events.waiting": "PostgreSQL: what is still to be applied",
     "ledger.report": "the unknown ones and the five fates, for a person",
     "batches._pending": "PostgreSQL: the copies that it has locked by their numbers, at most those of the calls that leave now",
@@ -194,7 +198,7 @@ def play(world: World) -> None:
 
 SAID_BY = """
 _count _pending _new_batches _move_each _skip_the_erased in_flight is_on_the_way take_over parcel_again settle
-_settle_one_by_one believe give_back let_go lose_sight reject left_since has_any lost_sight_of found send_again enrol
+_settle_one_by_one believe give_back let_go lose_sight reject left_since lost_sight_of found send_again enrol
 close pause resume resolve apply keep waiting finish _copy_of _took _gave_up_on suppress unsubscribe
 _hold_if_it_is_the_issue
 """.split()
@@ -435,7 +439,10 @@ def test_everything_that_the_loop_can_say_was_heard(plans: list[Plan]) -> None:
 
 
 def test_no_statement_of_the_send_loop_reads_a_whole_table_or_issue(plans: list[Plan]) -> None:
-    none_but(READS_ALL, [plan for plan in plans if not all(step.is_narrow for step in plan.steps)])
+    scans = [plan for plan in plans if not all(step.is_narrow for step in plan.steps)]
+    unlooked, *_ = MOMENTS
+    none_but(READS_ALL, [each for each in scans if each.moment != unlooked])
+    none_but(READS_ALL | GUESSES, [each for each in scans if each.moment == unlooked])
 
 
 def test_no_statement_of_the_send_loop_sorts(plans: list[Plan]) -> None:
