@@ -41,8 +41,9 @@ MOST_REFUSED = 3
 SHORTEST_PAUSE = 60.0
 POLL = 0.2
 WRITE_CHANCES = 4
-# Batches that are claimed beyond those in calls where each is a single copy, or claiming would hold them up; a crash
-# leaves them behind too, so only where the provider can tell of them later.
+# Batches that are claimed beyond those in calls where each is a single copy, or claiming would hold them up. A crash
+# leaves them behind too, so only where the provider can tell of them later; and they leave as fast as they can, so
+# only where there is no rate to keep to.
 AHEAD = 50
 # How often a copy is put off before it is rejected.
 MOST_PUT_OFF = 20
@@ -71,6 +72,13 @@ class Landing(NamedTuple):
     flight: Flight
     receipts: Sequence[Receipt]
     error: BaseException | None
+
+
+class Decided(NamedTuple):
+    """How many unknown copies the provider's log decided, and how many are sent again."""
+
+    by_log: int
+    again: int
 
 
 @dataclass
@@ -119,7 +127,8 @@ class Delivery:
         self._rendered = self.issue.rendered
         self._size = call_size(limits, self._rendered)
         can_tell = limits.has_log or limits.key_lifetime is not None
-        self._window = limits.connections + (AHEAD if self._size == 1 and can_tell else 0)
+        ahead = self._size == 1 and can_tell and limits.per_second is None
+        self._window = limits.connections + (AHEAD if ahead else 0)
         self._quorum = max(1, (self._window - limits.connections) // 2)
         self._pace = Pace(limits.per_second, random.random)
         self._count()
@@ -138,18 +147,6 @@ class Delivery:
                     self._turn(self._drain())
                 raise
         self._end()
-
-    def ask_the_log(self) -> int:
-        """Look in the provider's own log for copies that nobody can tell of; how many it decided."""
-        if not self.provider.limits.has_log:
-            return 0
-        with self.database.read() as session:
-            lost = ledger.lost_sight_of(session, self.issue)
-        if not lost:
-            return 0
-        since = min(each.claimed_at for each in lost) - CLOCKS_DIFFER
-        receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], since)
-        return self._keep(lambda session: ledger.found(session, self.issue, receipts, self.now()))
 
     def _gather(self) -> list[Landing]:
         """What came home; where nothing may leave now, wait for it."""
@@ -392,30 +389,42 @@ class Delivery:
         return bool(self._again)
 
     def _asks_about_the_unknown(self) -> bool:
-        """Ask the log once; then, where that was chosen, send again what it does not show. Whether copies wait anew."""
+        """Ask the log once, and send again what may be sent again; whether copies wait anew."""
         if self._asked_log:
             return False
         self._asked_log = True
         try:
-            self.ask_the_log()
+            return self.decide_unknown().again > 0
         except ProviderError:
             # The log is a help and not a condition: what it does not tell stays unknown, and it is asked again later.
             return False
-        if not self.resends:
-            return False
-        return self.send_again() > 0
 
-    def send_again(self) -> int:
-        """Make unknown copies pending that were not sent again before; how many. The log gets time to show them first."""
-        limits, now = self.provider.limits, self.now()
-        with self.database.read() as session:
-            lost = [each for each in ledger.lost_sight_of(session, self.issue) if each.resent < MOST_RESENT]
-        if limits.has_log:
-            lost = [each for each in lost if now - each.attempted_at >= limits.log_lag]
-        refs = [each.copy.ref for each in lost]
-        again = self._keep(lambda session: ledger.send_again(session, self.issue, refs, now)) if refs else 0
+    def decide_unknown(self) -> Decided:
+        """Look in the provider's own log for copies that nobody can tell of; then, where that was chosen, send again.
+
+        Sent again is what was not sent again before, and what the log has had the time to show.
+
+        Raises:
+            ProviderError: the log cannot be read now, and nothing was changed.
+        """
+        limits, asked_at = self.provider.limits, self.now()
+        lost = self._lost()
+        decided = 0
+        if limits.has_log and lost:
+            since = min(each.claimed_at for each in lost) - CLOCKS_DIFFER
+            receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], since)
+            decided = self._keep(lambda session: ledger.found(session, self.issue, receipts, self.now()))
+        if not self.resends:
+            return Decided(decided, 0)
+        lag = limits.log_lag if limits.has_log else timedelta(0)
+        refs = [each.copy.ref for each in self._lost() if each.resent < MOST_RESENT and asked_at - each.attempted_at >= lag]
+        again = self._keep(lambda session: ledger.send_again(session, self.issue, refs, MOST_RESENT, asked_at)) if refs else 0
         self._done -= again
-        return again
+        return Decided(decided, again)
+
+    def _lost(self) -> list[ledger.Lost]:
+        with self.database.read() as session:
+            return ledger.lost_sight_of(session, self.issue)
 
     def _count(self) -> None:
         with self.database.read() as session:

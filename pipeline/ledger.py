@@ -212,10 +212,13 @@ def _unknown_of(issue: IssueRow) -> ColumnElement[bool]:
     return (col(DeliveryRow.issue_id) == issue.id) & unknown
 
 
-def to_go_on_with(session: Session, now: datetime) -> IssueRow | None:
-    """The oldest issue that a ramp has paused until now or earlier."""
-    due = (IssueRow.state == IssueState.PAUSED, IssueRow.paused_by == Pause.RAMP, col(IssueRow.resume_at) <= now)
-    return session.exec(select(IssueRow).where(*due).order_by(col(IssueRow.slot)).limit(1)).first()
+def to_go_on_with(session: Session, now: datetime, *, spreads: bool) -> IssueRow | None:
+    """The oldest issue that a ramp has paused until now or earlier; where issues are spread, also one that was interrupted."""
+    due = (
+        (col(IssueRow.state) == IssueState.PAUSED) & (col(IssueRow.paused_by) == Pause.RAMP) & (col(IssueRow.resume_at) <= now)
+    )
+    which = due | (col(IssueRow.state) == IssueState.SENDING) if spreads else due
+    return session.exec(select(IssueRow).where(which).order_by(col(IssueRow.slot)).limit(1)).first()
 
 
 def undecided(session: Session, since: datetime) -> Sequence[IssueRow]:
@@ -261,20 +264,22 @@ def found(session: Session, issue: IssueRow, receipts: Sequence[Receipt], now: d
     return moved
 
 
-def send_again(session: Session, issue: IssueRow, refs: Sequence[str], now: datetime) -> int:
-    """Make unknown copies pending, since `on_unknown` asks for it; how many. A copy has this once."""
+def send_again(session: Session, issue: IssueRow, refs: Sequence[str], most: int, now: datetime) -> int:
+    """Make unknown copies pending, since `on_unknown` asks for it, but none more than `most` times; how many."""
     lock(session, issue.id)
     rows = [{"this_ref": ref} for ref in refs]
     moved = session.connection().execute(
         update(DeliveryRow)
         .where(col(DeliveryRow.ref) == bindparam("this_ref"), col(DeliveryRow.state) == DeliveryState.UNKNOWN)
+        .where(col(DeliveryRow.resent) < most)
         .values(
             state=DeliveryState.PENDING, batch_id=None, resent=DeliveryRow.resent + 1, reason="sent again: on_unknown",
             changed_at=literal(now, Utc()),
         ),
         rows,
     ).rowcount  # fmt: skip
-    _move_issue(session, issue, (IssueState.NEEDS_DECISION,), state=IssueState.SENDING, closed_at=None)
+    if moved:
+        _move_issue(session, issue, (IssueState.NEEDS_DECISION,), state=IssueState.SENDING, closed_at=None)
     return moved
 
 

@@ -204,10 +204,10 @@ def look_up_unknown(newsroom: Newsroom) -> int:
 
 
 def _settle_unknown(delivery: Delivery) -> int:
-    decided = delivery.ask_the_log()
-    if delivery.resends and delivery.send_again():
+    decided = delivery.decide_unknown()
+    if decided.again:
         delivery.run()
-    return decided
+    return decided.by_log
 
 
 def _delivery(
@@ -266,7 +266,7 @@ def publish_due(newsroom: Newsroom) -> Report | None:
         FridayError: as `publish` does.
     """
     with newsroom.database.read() as session:
-        spread = ledger.to_go_on_with(session, newsroom.now())
+        spread = ledger.to_go_on_with(session, newsroom.now(), spreads=newsroom.ramp is not None)
     if spread:
         # Not by the schedule, which may have another weekday by now.
         day = date.fromisoformat(spread.slot)

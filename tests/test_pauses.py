@@ -282,7 +282,6 @@ def test_a_ramp_goes_on_though_slots_fall_on_another_weekday_by_now(world: World
     assert standing(world)[0] == IssueState.SENT
 
 
-@pytest.mark.xfail(strict=True, reason="ledger.to_go_on_with finds paused issues only")
 @pytest.mark.parametrize("how", ["told to stop", "killed"])
 def test_a_ramp_goes_on_by_itself_after_its_sending_was_interrupted(world: World, how: str) -> None:
     ready(world, 9)
@@ -528,7 +527,6 @@ def test_two_who_look_up_at_once_send_a_copy_once_more(world: World) -> None:
     assert report(world).state == IssueState.SENT
 
 
-@pytest.mark.xfail(strict=True, reason="ledger.send_again does not ask how often a copy was sent again")
 def test_a_copy_that_another_runner_sent_again_in_vain_is_not_sent_a_third_time(world: World) -> None:
     newsroom = lost(world, Forgetful(more=LOG))
     with world.database.write() as session:
@@ -537,11 +535,10 @@ def test_a_copy_that_another_runner_sent_again_in_vain_is_not_sent_a_third_time(
     with world.database.write() as session:
         issue = ledger.find(session, world.slot.name)
         assert issue is not None
-        assert ledger.send_again(session, issue, refs, newsroom.now()) == 0
+        assert ledger.send_again(session, issue, refs, 1, newsroom.now()) == 0
     assert report(world).state == IssueState.NEEDS_DECISION
 
 
-@pytest.mark.xfail(strict=True, reason="Delivery.send_again takes the time after the log was read")
 def test_a_log_that_is_read_slowly_is_not_taken_for_a_later_one(world: World) -> None:
     @dataclass
     class Slow(Forgetful):
