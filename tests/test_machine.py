@@ -236,9 +236,14 @@ class Machine(RuleBasedStateMachine):
 
     def _bring_to_an_end(self) -> None:
         self.provider.script = []
-        for _ in range(6):
+        for tries in range(6):
             if self._state() in (IssueState.SENT, IssueState.NEEDS_DECISION, IssueState.APPROVED):
                 break
+            if tries == 4:
+                # Where nobody else has taken a copy, who is refused is rejected by a person and not by us.
+                self.leave(
+                    self.provider.bad, lambda session, *_: roll.suppress(session, self.provider.bad, Why.MANUAL, self.clock())
+                )
             self.clock.at += timedelta(hours=3)
             with suppress(UsageError):
                 route.resume(self.newsroom, self.slot)

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.pace import CATCH_UP, LONGEST_WAIT, MOST_TRIES, Pace, Ramp
@@ -36,9 +36,10 @@ def begin_all(paced: Pace, now: datetime, most: int = 1_000) -> int:
     return room
 
 
+@settings(deadline=None)
 @given(
-    rate=st.floats(min_value=0.2, max_value=2_000),
-    steps=st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(0, 500)), max_size=60),
+    rate=st.floats(min_value=0.2, max_value=300),
+    steps=st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(0, 50)), max_size=40),
 )
 def test_in_no_window_more_calls_begin_than_the_rate_allows_and_a_tenth_of_a_second_of_it(
     rate: float, steps: list[tuple[int, int]]
@@ -187,7 +188,7 @@ def test_a_slow_ramp_goes_on_growing_for_as_long_as_it_takes() -> None:
 
 @pytest.mark.parametrize("years", [1, 5, 50])
 def test_a_ramp_that_began_long_ago_bounds_nothing(years: int) -> None:
-    assert ramp(growth=10).allowance(on(27) + timedelta(days=366 * years)).copies > 10**12
+    assert ramp(growth=10.0).allowance(on(27) + timedelta(days=366 * years)).copies > 10**12
 
 
 def test_a_day_of_a_ramp_is_that_of_its_zone() -> None:

@@ -1,6 +1,7 @@
 """What stops an issue and what lets it go on: a person, a ramp, and copies of which nobody can tell."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -555,3 +556,29 @@ def test_a_log_that_is_read_slowly_is_not_taken_for_a_later_one(world: World) ->
     world.clock.at = first.attempted_at + LAG - timedelta(seconds=30)
     route.look_up_unknown(newsroom)
     assert provider.got == addresses(1, 2, 3, 4)
+
+
+# The rate
+
+
+@pytest.mark.xfail(
+    strict=True, reason="Delivery paces its claims, and what was claimed ahead of a slow call leaves all at once"
+)
+def test_calls_that_waited_behind_a_slow_one_do_not_leave_all_at_once(local_world: World) -> None:
+    ready(local_world, 30)
+    began, begun = time.monotonic(), list[float]()
+
+    def note(_parcel: Parcel) -> None:
+        begun.append(time.monotonic() - began)
+        if len(begun) == 1:
+            time.sleep(1)
+
+    provider = FakeProvider(copies=1, more={"per_second": 20}, before=note)
+    newsroom = replace(
+        local_world.with_provider(provider),
+        now=lambda: FRIDAY + timedelta(seconds=time.monotonic() - began),
+        wait=time.sleep,
+    )
+    route.publish(newsroom, local_world.slot)
+    # A tenth of a second may be caught up, and another is for threads that are slow to begin.
+    assert max(sum(first <= each <= first + 0.5 for each in begun) for first in begun) <= 20 * (0.5 + 0.1 + 0.1) + 1

@@ -174,6 +174,16 @@ def test_whoever_has_left_before_the_claim_begins_wins(world: World, other: Data
     assert (world.provider.got, sent.counts["skipped"]) == (readers[1:], 1)
 
 
+def make_impatient(database: Database) -> None:
+    """Let who waits for a lock fail, since it would wait for the very thread that it is in."""
+    database.engine.dispose()
+
+    @event.listens_for(database.engine, "connect")
+    def connect(raw: Any, _record: object) -> None:
+        raw.execute("SET lock_timeout = '2s'")
+        raw.commit()
+
+
 def is_the_lock(sql: str) -> bool:
     return "SKIP LOCKED" in sql
 
@@ -204,6 +214,7 @@ def test_whoever_has_left_before_the_claim_locks_wins_though_its_transaction_is_
 @pytest.mark.parametrize("deed", DEEDS)
 def test_whoever_leaves_between_the_lock_and_the_look_of_the_claim_wins(world: World, other: Database, deed: str) -> None:
     readers = ready(world, 6)
+    make_impatient(world.database)
     open_one = ExitStack()
 
     def begin_to_leave() -> None:
@@ -214,9 +225,8 @@ def test_whoever_leaves_between_the_lock_and_the_look_of_the_claim_wins(world: W
     begin, commit = once(begin_to_leave), once(open_one.close)
 
     @event.listens_for(world.database.engine, "before_cursor_execute")
-    def before(_connection: Any, cursor: Any, sql: str, *_: Any) -> None:
+    def before(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
         if is_the_lock(sql):
-            cursor.connection.execute("SET lock_timeout = '5s'")
             begin()
 
     @event.listens_for(world.database.engine, "after_cursor_execute")
@@ -238,6 +248,7 @@ def test_copies_that_somebody_else_holds_are_not_waited_for_and_come_later(world
     readers = ready(world, 6)
     route.approve(world.newsroom, world.slot)
     route._enrol(world.newsroom, world.slot, None)
+    make_impatient(world.database)
     with other.engine.connect() as holding:
         holding.execute(text(held))
         provider = FakeProvider(after=lambda _parcel: holding.rollback() if len(provider.parcels) == 2 else None)
@@ -251,6 +262,7 @@ def test_copies_that_are_all_held_are_asked_for_again_and_not_forgotten(world: W
     readers = ready(world, 2)
     route.approve(world.newsroom, world.slot)
     route._enrol(world.newsroom, world.slot, None)
+    make_impatient(world.database)
     with other.engine.connect() as holding:
         holding.execute(text("SELECT id FROM subscribers FOR UPDATE"))
 
