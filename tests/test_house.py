@@ -61,3 +61,10 @@ def test_the_readme_names_every_key_of_the_config() -> None:
     for table in (*tables, config.WarmUp, Weights):
         for name in config._known_keys(table, ("",)):
             assert f"`{name}`" in readme, name
+
+
+def test_each_clause_of_the_promise_names_tests_that_there_are() -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", Path(ROOT / "README.md").read_text("utf-8"))
+    assert len(named) >= 6
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text("utf-8"), (file, test)
