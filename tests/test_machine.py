@@ -32,7 +32,7 @@ from subscribers.models import Subscriber, Why
 from tests.conftest import Clock, World
 from tests.test_friday import Killed
 
-EXAMPLES = int(os.environ.get("FRIDAY_MACHINE_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("FRIDAY_MACHINE_EXAMPLES", "80"))
 STEPS = 12
 KEY_LIFETIME = timedelta(hours=24)
 SLOT = "2026-11-27"
