@@ -475,6 +475,7 @@ def test_the_promise_holds_whatever_happens_in_whatever_order(template: World, m
             deadline=None,
             derandomize=True,
             database=None,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),
     )
