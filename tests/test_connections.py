@@ -343,6 +343,35 @@ def test_progress_counts_no_copy_twice_that_is_sent_again(local_world: World) ->
     assert_steady(told)
 
 
+def test_progress_counts_what_a_runner_that_died_has_left_behind(local_world: World) -> None:
+    ready(local_world)
+    told: list[tuple[int, int]] = []
+
+    def die(_parcel: Parcel) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        route.publish(local_world.with_provider(FakeProvider(after=die)), local_world.slot)
+    local_world.clock.at += deliver.PATIENCE
+    assert publish_and_tell(local_world, FakeProvider(), told).counts["unknown"] == 2
+    assert_steady(told)
+
+
+def test_progress_counts_nobody_twice_though_the_ledger_is_written_at_the_second_try(
+    local_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(local_world)
+    told: list[tuple[int, int]] = []
+    route.approve(local_world.newsroom, local_world.slot)
+    route._enrol(local_world.newsroom, local_world.slot, None)
+    with local_world.database.write() as session:
+        roll.unsubscribe(session, "reader00@example.com", local_world.clock())
+    with monkeypatch.context() as patch:
+        Failing(lambda number: number in (1, 3), "before its commit").lay_over(patch)
+        assert publish_and_tell(local_world, FakeProvider(), told).counts["skipped"] == 1
+    assert_steady(told)
+
+
 def publish_and_tell(world: World, provider: FakeProvider, told: list[tuple[int, int]]) -> Report:
     return route.publish(
         world.with_provider(provider), world.slot, progress=lambda settled, copies: told.append((settled, copies))
