@@ -363,10 +363,11 @@ def reject(session: Session, batch: Batch, now: datetime, reason: str) -> None:
         move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.REJECTED, now, reason)
 
 
-def lose_sight(session: Session, batch: Batch, now: datetime, reason: str) -> None:
-    """Write down that nobody can tell whether a batch left."""
-    if _end_attempts(session, [batch], now):
-        move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, reason)
+def lose_sight(session: Session, batch: Batch, now: datetime, reason: str) -> int:
+    """Write down that nobody can tell whether a batch left; how many copies that concerns."""
+    if not _end_attempts(session, [batch], now):
+        return 0
+    return move_copies(session, _of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, reason)
 
 
 def left_since(session: Session, then: datetime) -> int:

@@ -207,7 +207,7 @@ class Delivery:
             raise died
         self._claimed += sum(len(parcel.copies) for batch, parcel in leaving if batch.attempt == 1)
         self._done += skipped
-        if landed:
+        if landed or again:
             self.progress(self._done, self._total)
         for _ in leaving:
             self._pace.left(self.now())
@@ -236,7 +236,8 @@ class Delivery:
         """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell."""
         parcel = batches.parcel_again(session, self.issue, self._rendered, batch) if self._key_lives(batch) else None
         if parcel is None:
-            batches.lose_sight(session, batch, self.now(), "the call ended before the answer, and cannot be made again")
+            reason = "the call ended before the answer, and cannot be made again"
+            self._done += batches.lose_sight(session, batch, self.now(), reason)
             return None
         held = batches.take_over(session, batch, self.runner, self.now())
         return (held, parcel) if held else None
@@ -313,7 +314,11 @@ class Delivery:
             self._again.append(batch)
             return lambda session: batches.let_go(session, batch)
         self._done += len(flight.parcel.copies)
-        return lambda session: batches.lose_sight(session, batch, now, reason)
+
+        def lose(session: Session) -> None:
+            batches.lose_sight(session, batch, now, reason)
+
+        return lose
 
     def _give_back(self, flight: Flight, error: Exception, cap: int | None = None, *, suspect: bool = False) -> Outcome:
         batch, now = flight.batch, self.now()
