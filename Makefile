@@ -62,6 +62,10 @@ crash: .venv/dev ## senders killed N times (1,000), then single misfortunes
 faults: .venv/dev ## fault by fault (CHECK=README.md compares, WRITE=README.md writes)
 	@$(BIN)/python -m tests.trials.faults $(if $(CHECK),--check $(CHECK)) $(if $(WRITE),--write $(WRITE))
 
+mutants: .venv/dev ## break ledger and delivery in every small way, and see the tests fail (takes long)
+	@$(BIN)/mutmut run $(ARGS)
+	@$(BIN)/mutmut results
+
 bench-send: .venv/dev ## the send loop beside a bare requests loop, as JSON (N=100000, ARGS="--memory --scenarios a1")
 	@$(BIN)/python -m tests.trials.bench_send --readers $(or $(N),100000) $(ARGS)
 

@@ -8,6 +8,7 @@ transaction is open. Every outcome of a call has one arrow in the ledger.
 import gc
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -454,7 +455,8 @@ class Delivery:
                 if chance == WRITE_CHANCES:
                     again = f"mend that, and `friday publish {self.issue.slot}` goes on where it stopped"
                     raise DecisionNeeded(f"the ledger cannot be written: {error.orig}; {again}") from error
-                self.wait(2.0**chance)
+                # Who is told to stop waits for nothing, but this is worth waiting for.
+                (time.sleep if self.stopping.is_set() else self.wait)(2.0**chance)
         raise AssertionError("unreachable")
 
     def _end(self) -> None:

@@ -561,9 +561,6 @@ def test_a_log_that_is_read_slowly_is_not_taken_for_a_later_one(world: World) ->
 # The rate
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Delivery paces its claims, and what was claimed ahead of a slow call leaves all at once"
-)
 def test_calls_that_waited_behind_a_slow_one_do_not_leave_all_at_once(local_world: World) -> None:
     ready(local_world, 30)
     began, begun = time.monotonic(), list[float]()
