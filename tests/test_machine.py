@@ -310,14 +310,12 @@ class Machine(RuleBasedStateMachine):
 
     def _publish(self, newsroom: Newsroom, *, due: bool = False) -> None:
         try:
-            report = route.publish_due(newsroom) if due else route.publish(newsroom, self.slot, anyway=True)
+            _ = route.publish_due(newsroom) if due else route.publish(newsroom, self.slot, anyway=True)
         except (DecisionNeeded, ProviderError, Killed):
             return
         finally:
             newsroom.stopping.clear()
             newsroom.database.engine.dispose()
-        if report and report.state == IssueState.NEEDS_DECISION and not report.unknown:
-            self.wrong.append("it needs a decision and nobody is unknown")
 
     def overtake(self) -> None:
         """Let another runner do all it can, since the one in this call has been silent for long."""
@@ -469,6 +467,7 @@ class Machine(RuleBasedStateMachine):
             assert not any(states[state] for state in ON_THE_WAY), "it is called sent while copies are on the way"
         if issue.state == IssueState.NEEDS_DECISION:
             assert not states["pending"], "it needs a decision while copies are pending"
+            assert states["unknown"], "it needs a decision and nobody is unknown"
         for copy in copies:
             if copy.state == "accepted":
                 assert copy.ref in self.provider.refs | self.told | self.decided, "it is called accepted and never was"
@@ -503,3 +502,17 @@ def test_the_promise_holds_whatever_happens_in_whatever_order(template: World, m
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_an_issue_whose_last_unknown_copy_was_answered_late_is_closed_though_the_runner_died_before(template: World) -> None:
+    Machine.template = template
+    machine = Machine()
+    machine.begin(readers=1, copies=1, keyed=False, bad=0)
+    # Its writes are the enrolment, the claim, the late answer, and the end that it does not come to.
+    machine.publish_and_die(["another runner overtakes it before it is accepted"], 4, after_commit=False, is_seen=True)
+    assert [copy.state for copy in machine._copies()] == ["accepted"]
+    machine._publish(machine._runner(Fate()))
+    state = machine._state()
+    machine.database.engine.dispose()
+    shutil.rmtree(machine.folder)
+    assert state == IssueState.SENT
