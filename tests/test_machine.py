@@ -353,6 +353,10 @@ class Machine(RuleBasedStateMachine):
     def publish(self, script: list[str], *, goes_on: bool) -> None:
         self._publish_by(script, Fate(), goes_on=goes_on)
 
+    @rule(calls=st.integers(0, 2), last=st.sampled_from([LOST, "the process dies before", "the process dies after"]))
+    def leave_a_call_unanswered(self, calls: int, last: str) -> None:
+        self._publish_by([*([ACCEPTED] * calls), last], Fate(), goes_on=False)
+
     @rule(script=scripts, at_write=st.integers(1, 5), after_commit=st.booleans(), is_seen=st.booleans())
     def publish_and_die(self, script: list[str], at_write: int, *, after_commit: bool, is_seen: bool) -> None:
         fate = Fate(at_write, after_commit)
