@@ -324,23 +324,21 @@ def after(receipt: Receipt) -> DeliveryState:
 
 def believe(session: Session, receipts: Sequence[Receipt], before: Sequence[DeliveryState], now: datetime) -> int:
     """Write down answers that are final, each at its copy; how many copies they moved."""
-    if not receipts:
-        return 0
-    rows = [
-        {"this_ref": each.ref, "after": after(each), "its_id": each.provider_id, "why": each.reason, "now": now}
-        for each in receipts
-    ]
-    return session.connection().execute(_believe(tuple(before)), rows).rowcount
+    rows = [(each.ref, after(each), each.provider_id, each.reason) for each in receipts]
+    return _execute(session, _believe(tuple(before)), rows, now=now) if rows else 0
 
 
 @cache
-def _believe(before: tuple[DeliveryState, ...]) -> Update:
-    return (
-        update(DeliveryRow)
-        .where(col(DeliveryRow.ref) == bindparam("this_ref"), or_(*(col(DeliveryRow.state) == state for state in before)))
-        .values(state=bindparam("after"), provider_id=bindparam("its_id"), reason=bindparam("why"))
-        .values(changed_at=bindparam("now", type_=Utc()))
-    )
+def _believe(before: tuple[DeliveryState, ...]) -> dict[bool, Update]:
+    def made(rows: "_Rows") -> Update:
+        return (
+            update(DeliveryRow)
+            .where(col(DeliveryRow.ref) == rows.text(0), or_(*(col(DeliveryRow.state) == state for state in before)))
+            .values(state=rows.text(1), provider_id=rows.text(2), reason=rows.text(3))
+            .values(changed_at=bindparam("now", type_=Utc()))
+        )
+
+    return _for_both(made)
 
 
 def give_back(

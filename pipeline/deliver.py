@@ -183,24 +183,7 @@ class Delivery:
             self._dry = stops
             return []
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
-
-        def write(session: Session) -> batches.Claim:
-            # Whoever locks an issue and its copies locks the issue first.
-            if self._stop:
-                self._stop(session)
-            most = self._allowance(session, room)
-            batches.settle(session, [each for each in judged if isinstance(each, Answered)], self.now(), MOST_PUT_OFF)
-            for outcome in judged:
-                if not isinstance(outcome, Answered):
-                    outcome(session)
-            retried = [ready for batch in again if (ready := self._once_more(session, batch))]
-            if room <= len(retried) or not most:
-                return batches.Claim(retried, 0)
-            wanted = Wanted(self._size, room - len(retried), most)
-            claimed, skipped = batches.claim(session, self.issue, self._rendered, wanted, self.runner, self.now())
-            return batches.Claim(retried + claimed, skipped)
-
-        leaving, skipped = self._keep(write)
+        leaving, skipped = self._keep(lambda session: self._write(session, judged, again, room))
         self._stop = None
         self._dry = stops or len(leaving) < room
         self._aloft.difference_update(landing.flight.batch.id for landing in landed)
@@ -213,6 +196,28 @@ class Delivery:
         for _ in leaving:
             self._pace.left(self.now())
         return [Flight(batch, parcel, self.now()) for batch, parcel in leaving]
+
+    def _write(
+        self, session: Session, judged: Sequence[Outcome | Answered], again: Sequence[Batch], room: int
+    ) -> batches.Claim:
+        """What one turn writes. Whoever locks an issue and its copies locks the issue first."""
+        if self._stop:
+            self._stop(session)
+        late = bool(judged) and ledger.is_undecided(session, self.issue)
+        most = self._allowance(session, room)
+        batches.settle(session, [each for each in judged if isinstance(each, Answered)], self.now(), MOST_PUT_OFF)
+        for outcome in judged:
+            if not isinstance(outcome, Answered):
+                outcome(session)
+        if late:
+            # Somebody else has closed it meanwhile, and these answers may have been the last to be missed.
+            ledger.close(session, self.issue, self.now())
+        retried = [ready for batch in again if (ready := self._once_more(session, batch))]
+        if room <= len(retried) or not most:
+            return batches.Claim(retried, 0)
+        wanted = Wanted(self._size, room - len(retried), most)
+        claimed, skipped = batches.claim(session, self.issue, self._rendered, wanted, self.runner, self.now())
+        return batches.Claim(retried + claimed, skipped)
 
     def _allowance(self, session: Session, calls: int) -> int:
         """How many copies may leave now; where a ramp lets no more go today, the issue rests until tomorrow."""
@@ -416,6 +421,9 @@ class Delivery:
         limits, asked_at = self.provider.limits, self.now()
         lost = self._lost()
         decided = 0
+        if not lost:
+            # Whoever settled the last of them may have died before closing it.
+            self._keep(lambda session: ledger.close(session, self.issue, asked_at))
         if limits.has_log and lost:
             since = min(each.claimed_at for each in lost) - CLOCKS_DIFFER
             receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], since)

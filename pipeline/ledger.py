@@ -201,6 +201,15 @@ def close(session: Session, issue: IssueRow, now: datetime) -> None:
     _move_issue(session, issue, before, state=state, closed_at=now, **_NO_PAUSE)
 
 
+def is_undecided(session: Session, issue: IssueRow) -> bool:
+    """Whether an issue is closed and needs a decision; it is locked then, so that the caller may close it anew."""
+    undecided = (IssueRow.id == issue.id, IssueRow.state == IssueState.NEEDS_DECISION)
+    if session.exec(select(IssueRow.id).where(*undecided)).first() is None:
+        return False
+    lock(session, issue.id)
+    return True
+
+
 def _has_unknown(session: Session, issue: IssueRow) -> bool:
     unknown = select(DeliveryRow.id).where(_unknown_of(issue)).order_by(col(DeliveryRow.id)).limit(1)
     return session.exec(unknown).first() is not None
