@@ -254,14 +254,15 @@ def settle(session: Session, answered: Sequence[Answered], now: datetime, most_p
     An answer that names its copies is believed even when it comes late, after somebody else has given the
     batch up or begun the next attempt; its silence then says nothing.
     """
-    alike, others = [], []
+    ended, alike, others = [], [], []
     for each in answered:
         same = _one_answer(each)
         if same:
+            ended.append(each.batch)
             alike.append((each.batch.id, after(same), same.provider_id, same.reason))
         else:
             others.append(each)
-    _end_attempts(session, [each.batch for each in answered if each not in others], now)
+    _end_attempts(session, ended, now)
     if len(alike) > _FEW:
         _execute(session, _SETTLE, alike, now=now)
     else:
