@@ -67,8 +67,12 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end, or nothing at all; writers of SQLite take turns from its first statement."""
-        with Session(self.engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @cached_property
+    def _writing(self) -> Engine:
+        return self.engine.execution_options(writes=True)
 
     @property
     def revision(self) -> str | None:
@@ -109,7 +113,7 @@ class Database:
         path = make_url(self.url).database
         if make_url(self.url).get_backend_name() == "sqlite" and path:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with self.engine.execution_options(writes=True).begin() as connection:
+        with self._writing.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             config.attributes["connection"] = connection

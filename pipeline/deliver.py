@@ -2,7 +2,7 @@
 
 One thread decides and writes: at each turn it settles what came home and claims what leaves next, in one
 transaction. The calls are made by others, as many at a time as the provider takes, and none is made while a
-transaction is open. Every outcome of a call has one arrow in the ledger.
+transaction is open.
 """
 
 import gc
@@ -15,64 +15,71 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from pipeline import batches, ledger
-from pipeline.batches import Answered, Batch, Wanted
+from pipeline.batches import Batch
 from pipeline.books import DeliveryState, IssueRow, IssueState, Pause
+from pipeline.claim import Claim, Wanted, claim
 from pipeline.database import Database
-from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear
-from pipeline.issue import Parcel, Receipt
+from pipeline.errors import DecisionNeeded, ProviderError
+from pipeline.issue import Parcel
+from pipeline.judge import Flight, Judge, Landing, Recalled
 from pipeline.pace import Pace, Ramp
 from pipeline.providers import Provider, call_size
+from pipeline.settle import Answered, GivenBack, LetGo, Lost, Outcome, Refused, settle
 
 # Longer than a provider's call may take: a batch of a living runner is left alone until then.
 PATIENCE = timedelta(minutes=5)
-# Keys are not trusted to their last second.
-KEY_MARGIN = timedelta(minutes=5)
 # A provider's clock may be behind ours.
 CLOCKS_DIFFER = timedelta(minutes=5)
-MOST_UNCLEAR = 2
-# So many copies refused one by one, none accepted between, and it is rather the issue that is refused.
-MOST_REFUSED = 3
-SHORTEST_PAUSE = 60.0
 POLL = 0.2
 WRITE_CHANCES = 4
 # Batches that are claimed beyond those in calls where each is a single copy, or claiming would hold them up. A crash
 # leaves them behind too, so only where the provider can tell of them later; and they leave as fast as they can, so
 # only where there is no rate to keep to.
-AHEAD = 50
+AHEAD = 100
+# How many things may be made before the collector looks for those that hold each other.
+MOST_THINGS = 50_000
 # How often a copy is put off before it is rejected.
 MOST_PUT_OFF = 20
 # How often an unknown copy is sent again without a person having asked for it.
 MOST_RESENT = 1
 
 Result = TypeVar("Result")
-Outcome = Callable[[Session], None]
 
 
-class Flight(NamedTuple):
-    """A batch on its way to the provider, and when its call began."""
+class Landings:
+    """Calls that came home. Whoever waits for them is woken once, when there are enough of them or one has failed."""
 
-    batch: Batch
-    parcel: Parcel
-    began: datetime
+    def __init__(self) -> None:
+        self._came: list[Landing] = []
+        self._least = 1
+        self._failed = False
+        self._change = threading.Condition()
 
+    def add(self, landing: Landing) -> None:
+        """Take note of one."""
+        with self._change:
+            self._came.append(landing)
+            self._failed = self._failed or landing.error is not None
+            if self._failed or len(self._came) >= self._least:
+                self._change.notify()
 
-class Recalled(Exception):
-    """A call that was claimed and not begun, since there was reason to stop or to wait."""
+    def take(self, least: int, seconds: float | None = None) -> list[Landing]:
+        """All that came, after waiting for `least` of them, for a failed one, or for so long."""
+        with self._change:
+            self._least = least
+            self._change.wait_for(lambda: self._failed or len(self._came) >= least, seconds)
+            came, self._came, self._failed = self._came, [], False
+            return came
 
-
-class Landing(NamedTuple):
-    """What came of a flight: receipts, or what went wrong."""
-
-    flight: Flight
-    receipts: Sequence[Receipt]
-    error: BaseException | None
+    def __len__(self) -> int:
+        return len(self._came)
 
 
 class Decided(NamedTuple):
@@ -86,8 +93,7 @@ class Decided(NamedTuple):
 class Delivery:
     """One run over the pending copies of one issue.
 
-    `unclear`, `refused` and `put_off` count calls in a row that brought nothing. `progress` is told how many of the issue's
-    copies are settled, and of how many.
+    `progress` is told how many of the issue's copies are settled, and of how many.
     """
 
     database: Database
@@ -101,19 +107,14 @@ class Delivery:
     progress: Callable[[int, int], None]
     ramp: Ramp | None = None
     resends: bool = False
-    unclear: int = 0
-    refused: int = 0
-    put_off: int = 0
-    trouble: BaseException | None = None
+    landed: Landings = field(default_factory=Landings)
+    _departing: SimpleQueue[Flight | None] = field(default_factory=SimpleQueue)
     _aloft: set[int] = field(default_factory=set)
     _again: deque[Batch] = field(default_factory=deque)
-    _landed: SimpleQueue[Landing] = field(default_factory=SimpleQueue)
     _before: dict[datetime, int] = field(default_factory=dict)
     _claimed: int = 0
-    _some_accepted: bool = False
     _done: int = 0
     _total: int = 0
-    _stop: Outcome | None = None
     _dry: bool = False
     _asked_log: bool = False
 
@@ -128,63 +129,64 @@ class Delivery:
         self._rendered = self.issue.rendered
         self._size = call_size(limits, self._rendered)
         can_tell = limits.has_log or limits.key_lifetime is not None
-        ahead = self._size == 1 and can_tell and limits.per_second is None
-        self._window = limits.connections + (AHEAD if ahead else 0)
-        self._quorum = max(1, (self._window - limits.connections) // 2)
+        ahead = AHEAD if self._size == 1 and can_tell and limits.per_second is None else 0
+        self._window = limits.connections + ahead
+        # Where batches are claimed ahead, a turn waits until it is worth while; the callers have enough to do.
+        self._quorum = max(1, ahead // 2)
         self._pace = Pace(limits.per_second, random.random)
-        self._count()
+        self._judge = Judge(limits, self._pace, self.now, some_accepted=self._count())
         self._take_up_what_was_left()
-        with _nothing_old_collected(), ThreadPoolExecutor(limits.connections, thread_name_prefix="call") as callers:
-            try:
+        try:
+            with _seldom_collected(), self._callers():
                 while self._aloft or not self._dry or self._goes_round_again():
                     for flight in self._turn(self._gather()):
                         self._aloft.add(flight.batch.id)
-                        callers.submit(self._call, flight)
-            except BaseException as error:
-                # Whatever ends the run, what is in flight comes home first.
-                self.trouble = self.trouble or error
-                callers.shutdown()
-                with suppress(DecisionNeeded):
-                    self._turn(self._drain())
-                raise
+                        self._departing.put(flight)
+        except BaseException:
+            # Whatever ends the run, what was in flight has come home first.
+            with suppress(DecisionNeeded):
+                self._turn(self.landed.take(0))
+            raise
         self._end()
+
+    @contextmanager
+    def _callers(self) -> Iterator[None]:
+        """Threads that make the calls; at the end those that are begun are waited for, and those that are not come home."""
+        connections = self.provider.limits.connections
+        with ThreadPoolExecutor(connections, thread_name_prefix="call") as pool:
+            try:
+                for _ in range(connections):
+                    pool.submit(self._call_all)
+                yield
+            except BaseException as error:
+                self._judge.trouble = self._judge.trouble or error
+                raise
+            finally:
+                for _ in range(connections):
+                    self._departing.put(None)
 
     def _gather(self) -> list[Landing]:
         """What came home; where nothing may leave now, wait for it."""
         delay = self._pace.delay(self.now())
         if self._aloft and (self._dry or delay or len(self._aloft) >= self._window):
-            try:
-                landed = [self._landed.get(timeout=delay if delay and not self._dry else None)]
-            except Empty:
-                return []
-            # Where batches are claimed ahead, a turn waits until it is worth while; the callers have enough to do.
-            while len(landed) < min(self._quorum, len(self._aloft)) and not landed[-1].error:
-                landed.append(self._landed.get())
-            return landed + self._drain()
+            return self.landed.take(min(self._quorum, len(self._aloft)), delay if delay and not self._dry else None)
         if delay and not self.stopping.is_set():
             self.wait(delay)
-        return self._drain()
-
-    def _drain(self) -> list[Landing]:
-        landed: list[Landing] = []
-        with suppress(Empty):
-            while True:
-                landed.append(self._landed.get_nowait())
-        return landed
+        return self.landed.take(0)
 
     def _turn(self, landed: Sequence[Landing]) -> list[Flight]:
         """Settle what came home and claim what leaves next, in one transaction."""
         died = next((each.error for each in landed if each.error and not isinstance(each.error, Exception)), None)
-        self.trouble = self.trouble or died
-        judged = [self._judge(each) for each in landed if each.error is None or isinstance(each.error, Exception)]
-        stops = self.stopping.is_set() or self.trouble is not None
+        self._judge.trouble = self._judge.trouble or died
+        judged = [self._judged(each) for each in landed if each.error is None or isinstance(each.error, Exception)]
+        stops = self.stopping.is_set() or self._judge.trouble is not None
         room = 0 if stops else self._pace.room(self.now(), self._window - len(self._aloft) + len(landed))
         if not judged and not room and not died:
             self._dry = stops
             return []
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
         leaving, skipped = self._keep(lambda session: self._write(session, judged, again, room))
-        self._stop = None
+        self._judge.halt = None
         self._dry = stops or len(leaving) < room
         self._aloft.difference_update(landing.flight.batch.id for landing in landed)
         if died:
@@ -193,31 +195,42 @@ class Delivery:
         self._done += skipped
         if landed or again:
             self.progress(self._done, self._total)
+        now = self.now()
         for _ in leaving:
-            self._pace.left(self.now())
-        return [Flight(batch, parcel, self.now()) for batch, parcel in leaving]
+            self._pace.left(now)
+        return [Flight(batch, parcel, now) for batch, parcel in leaving]
 
-    def _write(
-        self, session: Session, judged: Sequence[Outcome | Answered], again: Sequence[Batch], room: int
-    ) -> batches.Claim:
+    def _judged(self, landing: Landing) -> Outcome:
+        outcome, copies = self._judge.judge(landing), len(landing.flight.parcel.copies)
+        match outcome:
+            case Answered(receipts=receipts):
+                later = sum(receipt.later for receipt in receipts)
+                self._done += copies - later
+                self._claimed -= later
+            case GivenBack(batch) if batch.attempt == 1:
+                self._claimed -= copies
+            case Refused() | Lost():
+                self._done += copies
+            case LetGo(batch):
+                self._again.append(batch)
+        return outcome
+
+    def _write(self, session: Session, judged: Sequence[Outcome], again: Sequence[Batch], room: int) -> Claim:
         """What one turn writes. Whoever locks an issue and its copies locks the issue first."""
-        if self._stop:
-            self._stop(session)
+        if halt := self._judge.halt:
+            ledger.pause(session, self.issue, Pause.TROUBLE, halt.said, halt.resume_at)
         late = bool(judged) and ledger.is_undecided(session, self.issue)
         most = self._allowance(session, room)
-        batches.settle(session, [each for each in judged if isinstance(each, Answered)], self.now(), MOST_PUT_OFF)
-        for outcome in judged:
-            if not isinstance(outcome, Answered):
-                outcome(session)
+        settle(session, judged, self.now(), MOST_PUT_OFF)
         if late:
             # Somebody else has closed it meanwhile, and these answers may have been the last to be missed.
             ledger.close(session, self.issue, self.now())
         retried = [ready for batch in again if (ready := self._once_more(session, batch))]
         if room <= len(retried) or not most:
-            return batches.Claim(retried, 0)
+            return Claim(retried, 0)
         wanted = Wanted(self._size, room - len(retried), most)
-        claimed, skipped = batches.claim(session, self.issue, self._rendered, wanted, self.runner, self.now())
-        return batches.Claim(retried + claimed, skipped)
+        claimed, skipped = claim(session, self.issue, self._rendered, wanted, self.runner, self.now())
+        return Claim(retried + claimed, skipped)
 
     def _allowance(self, session: Session, calls: int) -> int:
         """How many copies may leave now; where a ramp lets no more go today, the issue rests until tomorrow."""
@@ -240,7 +253,7 @@ class Delivery:
 
     def _once_more(self, session: Session, batch: Batch) -> tuple[Batch, Parcel] | None:
         """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell."""
-        parcel = batches.parcel_again(session, self.issue, self._rendered, batch) if self._key_lives(batch) else None
+        parcel = batches.parcel_again(session, self.issue, self._rendered, batch) if self._judge.key_lives(batch) else None
         if parcel is None:
             reason = "the call ended before the answer, and cannot be made again"
             self._done += batches.lose_sight(session, batch, self.now(), reason)
@@ -248,132 +261,21 @@ class Delivery:
         held = batches.take_over(session, batch, self.runner, self.now())
         return (held, parcel) if held else None
 
-    def _call(self, flight: Flight) -> None:
-        begun = flight._replace(began=self.now())
-        if self.stopping.is_set() or self.trouble or self._pace.waits(begun.began):
-            self._landed.put(Landing(begun, (), Recalled()))
-            return
+    def _call_all(self) -> None:
+        while flight := self._departing.get():
+            self.landed.add(self._call(flight._replace(began=self.now())))
+
+    def _call(self, flight: Flight) -> Landing:
+        if self.stopping.is_set() or self._judge.trouble or self._pace.waits(flight.began):
+            return Landing(flight, (), Recalled())
         try:
-            landing = Landing(begun, self.provider.send(self._rendered, flight.parcel), None)
+            return Landing(flight, self.provider.send(self._rendered, flight.parcel), None)
         except BaseException as error:  # noqa: BLE001 - whatever happened, the run must hear of it
-            landing = Landing(begun, (), error)
-        self._landed.put(landing)
-
-    def _judge(self, landing: Landing) -> Outcome | Answered:
-        """What the ledger must say of a call, and what follows for the next ones."""
-        flight, receipts, error = landing
-        batch = flight.batch
-        if error is None:
-            return self._answered(flight, receipts)
-        if isinstance(error, Recalled):
-            return self._give_back(flight, error) if batch.attempt == 1 else self._unseen(flight, "it was not sent again")
-        if not isinstance(error, ProviderError):
-            # A bug in the adapter; bytes may have left before it struck, and would again.
-            self._stop_for(error, f"a bug in the provider: {type(error).__name__}", None)
-            return self._unseen(flight, str(error) or type(error).__name__)
-        # Under a key that lives the provider answers for the first attempt too: what it refuses whole never left.
-        first = batch.attempt == 1 or (isinstance(error, CallRefused) and self._key_lives(batch))
-        return self._failed(flight, error) if first else self._nobody_can_tell(flight, error)
-
-    def _answered(self, flight: Flight, receipts: Sequence[Receipt]) -> Answered:
-        answered, copies = Answered(flight.batch, flight.parcel, receipts), len(flight.parcel.copies)
-        put_off = [receipt for receipt in receipts if receipt.later]
-        self._done += copies - len(put_off)
-        self._claimed -= len(put_off)
-        if len(receipts) < copies:
-            self.unclear += 1
-            if self.unclear >= MOST_UNCLEAR:
-                self._pause_for(Unclear("the provider did not answer for every copy"))
-            return answered
-        if len(put_off) < copies:
-            self._pace.went_well()
-            self.unclear = self.refused = self.put_off = 0
-            self._some_accepted = self._some_accepted or any(receipt.accepted for receipt in receipts)
-            return answered
-        # One reader's server that asks for patience must not hold up the others; many that do are rather ours.
-        self.put_off += 1
-        if self.put_off >= MOST_REFUSED or flight.batch.suspect:
-            self._back_off(flight.began, NotProcessed(put_off[0].reason))
-        return answered
-
-    def _failed(self, flight: Flight, error: ProviderError) -> Outcome:
-        if isinstance(error, Unclear):
-            return self._nobody_can_tell(flight, error)
-        if isinstance(error, CallRefused):
-            return self._split(flight, error)
-        self._back_off(flight.began, error)
-        return self._give_back(flight, error)
-
-    def _nobody_can_tell(self, flight: Flight, error: ProviderError) -> Outcome:
-        if self._key_lives(flight.batch):
-            self._back_off(flight.began, error)
-        else:
-            self.unclear += 1
-            if self.unclear >= MOST_UNCLEAR or not isinstance(error, Unclear):
-                self._pause_for(error)
-        return self._unseen(flight, str(error))
-
-    def _unseen(self, flight: Flight, reason: str) -> Outcome:
-        # While its key lives the batch stays as sending: it goes out again under it, by this run or the next.
-        batch, now = flight.batch, self.now()
-        if self._key_lives(batch):
-            self._again.append(batch)
-            return lambda session: batches.let_go(session, batch)
-        self._done += len(flight.parcel.copies)
-
-        def lose(session: Session) -> None:
-            batches.lose_sight(session, batch, now, reason)
-
-        return lose
-
-    def _give_back(self, flight: Flight, error: Exception, cap: int | None = None, *, suspect: bool = False) -> Outcome:
-        batch, now = flight.batch, self.now()
-        if batch.attempt == 1:
-            self._claimed -= len(flight.parcel.copies)
-        return lambda session: batches.give_back(session, batch, now, str(error), cap, suspect=suspect)
-
-    def _key_lives(self, batch: Batch) -> bool:
-        lifetime = self.provider.limits.key_lifetime
-        return lifetime is not None and self.now() - batch.claimed_at < lifetime - KEY_MARGIN
-
-    def _back_off(self, began: datetime, error: ProviderError) -> None:
-        asked = error.retry_after if isinstance(error, NotProcessed) else None
-        gives_up = self._pace.went_wrong(began, self.now(), asked)
-        if gives_up or isinstance(error, AccountRefused):
-            self._pause_for(error)
-
-    def _split(self, flight: Flight, error: CallRefused) -> Outcome:
-        """Halve a refused batch; let a copy that is refused alone go last, and reject it if it is refused again."""
-        batch, copies, now = flight.batch, len(flight.parcel.copies), self.now()
-        if copies > 1:
-            return self._give_back(flight, error, cap=(copies + 1) // 2)
-        if batch.suspect and self._some_accepted:
-            self._done += 1
-            return lambda session: batches.reject(session, batch, now, str(error))
-        self.refused += 1
-        if self.refused >= MOST_REFUSED:
-            self._pause_for(error)
-        return self._give_back(flight, error, suspect=True)
-
-    def _pause_for(self, error: ProviderError) -> None:
-        # Without a key, trying again what is unclear would only make more copies unknown.
-        keyed = self.provider.limits.key_lifetime is not None
-        passes = isinstance(error, NotProcessed) or (keyed and isinstance(error, Unclear))
-        asked = error.retry_after if isinstance(error, NotProcessed) and error.retry_after else timedelta(0)
-        after = max(asked, timedelta(seconds=SHORTEST_PAUSE))
-        self._stop_for(error, str(error), self.now() + after if passes else None)
-
-    def _stop_for(self, error: BaseException, said: str, resume_at: datetime | None) -> None:
-        self.trouble = self.trouble or error
-
-        def stop(session: Session) -> None:
-            ledger.pause(session, self.issue, Pause.TROUBLE, said, resume_at)
-
-        self._stop = self._stop or stop
+            return Landing(flight, (), error)
 
     def _goes_round_again(self) -> bool:
         """Whether there is more to do though nothing is aloft and nothing could be claimed."""
-        if self.stopping.is_set() or self.trouble:
+        if self.stopping.is_set() or self._judge.trouble:
             return False
         with self.database.read() as session:
             if session.get_one(IssueRow, self.issue.id).state != IssueState.SENDING:
@@ -440,14 +342,15 @@ class Delivery:
         with self.database.read() as session:
             return ledger.lost_sight_of(session, self.issue)
 
-    def _count(self) -> None:
+    def _count(self) -> bool:
+        """Whether any copy was accepted before."""
         with self.database.read() as session:
             counts = ledger.tally(session, self.issue)
         counts.pop(DeliveryState.EXCLUDED, None)
-        self._some_accepted = counts[DeliveryState.ACCEPTED] > 0
         self._total = counts.total()
         self._done = self._total - counts[DeliveryState.PENDING] - counts[DeliveryState.SENDING]
         self.progress(self._done, self._total)
+        return counts[DeliveryState.ACCEPTED] > 0
 
     def _keep(self, change: Callable[[Session], Result]) -> Result:
         """Write to the ledger; the database gets several chances, since nobody can ask the provider again.
@@ -468,8 +371,8 @@ class Delivery:
         raise AssertionError("unreachable")
 
     def _end(self) -> None:
-        if self.trouble:
-            raise self.trouble
+        if self._judge.trouble:
+            raise self._judge.trouble
 
         def close(session: Session) -> IssueRow:
             ledger.close(session, self.issue, self.now())
@@ -484,10 +387,13 @@ class Delivery:
 
 
 @contextmanager
-def _nothing_old_collected() -> Iterator[None]:
-    """Spare the collector what is there already and stays: a loop that makes a thousand small things a turn wakes it often."""
+def _seldom_collected() -> Iterator[None]:
+    """Let the collector look only at what a run makes, and not at each turn, which makes thousands of things and drops them."""
+    often, *later = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(max(often, MOST_THINGS), *later)
     try:
         yield
     finally:
+        gc.set_threshold(often, *later)
         gc.unfreeze()

@@ -31,6 +31,7 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
 # Servers close what is idle, and a call that meets the closing is lost without anybody knowing how far it came.
 IDLE_SECONDS = 10.0
+TIMEOUT = Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
 _BEFORE_SENDING = (NewConnectionError, NameResolutionError, ConnectTimeoutError)
 
 
@@ -101,7 +102,7 @@ class Wire:
                 self._base + path,
                 body=body,
                 headers={"User-Agent": "friday", **headers},
-                timeout=Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+                timeout=TIMEOUT,
                 retries=False,
                 redirect=False,
                 assert_same_host=False,

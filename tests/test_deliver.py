@@ -11,13 +11,14 @@ import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from pipeline import batches, ledger
+from pipeline import ledger
 from pipeline import publish as route
 from pipeline.books import IssueState
 from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear
 from pipeline.issue import Parcel, Receipt
 from pipeline.ledger import Decision, Report
 from pipeline.newsroom import is_running
+from pipeline.settle import settle
 from subscribers import roll
 from tests.conftest import FakeProvider, World
 
@@ -269,7 +270,7 @@ def test_being_told_to_stop_during_the_last_batch_closes_the_issue(world: World)
 
 def test_an_answer_is_kept_though_the_database_fails_at_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     ready(world, 2)
-    real, failures = batches.settle, [1, 2]
+    real, failures = settle, [1, 2]
 
     def flaky(*args: Any) -> None:
         if failures:
@@ -277,7 +278,7 @@ def test_an_answer_is_kept_though_the_database_fails_at_first(world: World, monk
             raise OperationalError("UPDATE", {}, Exception("database is locked"))
         real(*args)
 
-    monkeypatch.setattr(batches, "settle", flaky)
+    monkeypatch.setattr("pipeline.deliver.settle", flaky)
     assert route.publish(world.newsroom, world.slot).state == IssueState.SENT
     assert failures == []
 

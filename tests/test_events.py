@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from sqlmodel import Session, col, select, update
 
 from pipeline import batches, events, ledger
-from pipeline.batches import Answered, Batch
+from pipeline import settle as settling
+from pipeline.batches import Batch
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, NoticeRow, Pause
 from pipeline.deliver import MOST_PUT_OFF
 from pipeline.events import BLOCKED_ONE_IN, FATES, SOFT_BOUNCES
 from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt
+from pipeline.settle import Answered
 from subscribers import roll
 from subscribers.models import State, Subscriber, Suppression, Why
 from tests.conftest import FRIDAY, World
@@ -247,7 +249,7 @@ def settle(session: Session, number: int, how: str) -> None:
             "to come later": [Receipt(each, accepted=False, reason="not now", later=True) for each in refs],
             "silence": [],
         }[how]
-        batches.settle(session, [Answered(batch, parcel, receipts)], FRIDAY, MOST_PUT_OFF)
+        settling.settle(session, [Answered(batch, parcel, receipts)], FRIDAY, MOST_PUT_OFF)
 
 
 @pytest.mark.parametrize(

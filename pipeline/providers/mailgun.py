@@ -7,7 +7,7 @@ import hmac
 import html as html_escape
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.headerregistry import Address
@@ -81,8 +81,9 @@ class Mailgun:
 
     def send(self, issue: RenderedIssue, parcel: Parcel) -> list[Receipt]:
         """One POST for the whole parcel; Mailgun answers with one id for all of it."""
-        heads = {"Authorization": self.authorization, "Content-Type": f"multipart/form-data; boundary={parcel.key}"}
-        reply = self.wire.call("POST", f"/v3/{self.domain}/messages", heads, _multipart(form(issue, parcel), parcel))
+        boundary, body = form(issue, parcel)
+        heads = {"Authorization": self.authorization, "Content-Type": f"multipart/form-data; boundary={boundary}"}
+        reply = self.wire.call("POST", f"/v3/{self.domain}/messages", heads, body)
         return _receipts(reply, parcel)
 
     def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> list[Receipt]:
@@ -123,18 +124,24 @@ def build(options: Options, secrets: Secrets, _here: Path) -> Mailgun:
     return Mailgun(options.domain, wire, limits, f"Basic {authorization}", hook)
 
 
-def form(issue: RenderedIssue, parcel: Parcel) -> list[tuple[str, bytes]]:
-    """The fields of a call, but for its addressees."""
-    own = [("h:Date", format_datetime(parcel.dated).encode()), ("recipient-variables", _variables(parcel.copies))]
-    return [*_common(issue), *own]
+def form(issue: RenderedIssue, parcel: Parcel) -> tuple[str, bytes]:
+    """A call as multipart/form-data (RFC 7578), its boundary first; only the last fields are the parcel's own."""
+    boundary, common = _common(issue)
+    dated = _field(boundary, "h:Date", format_datetime(parcel.dated).encode())
+    variables = _field(boundary, "recipient-variables", _variables(parcel.copies))
+    readers = "\n".join(_wire_addresses(parcel.copies)).encode()
+    # All addressees in one stroke: no address has a line break in it.
+    separated = readers.replace(b"\n", b"\r\n" + _opening(boundary, "to"))
+    ending = f"\r\n--{boundary}--\r\n".encode()
+    return boundary, b"".join([common, dated, variables, _opening(boundary, "to"), separated, ending])
 
 
 @lru_cache(maxsize=4)
-def _common(issue: RenderedIssue) -> list[tuple[str, bytes]]:
-    """The fields that every call of an issue has.
+def _common(issue: RenderedIssue) -> tuple[str, bytes]:
+    """The boundary and the fields that every call of an issue has.
 
-    Without recipient variables every reader would see all addresses in To, so they are always there. A
-    value goes in twice where it is escaped for HTML.
+    The boundary is the issue's hash, which no issue can hold. Without recipient variables every reader would see
+    all addresses in To, so they are always there. A value goes in twice where it is escaped for HTML.
     """
     in_html = {name: f"%recipient.html_{name}%" for name in issue.stand_ins}
     in_text = {name: f"%recipient.{name}%" for name in issue.stand_ins}
@@ -150,37 +157,41 @@ def _common(issue: RenderedIssue) -> list[tuple[str, bytes]]:
         ("o:tag", f"issue-{issue.slot}"),
         ("o:tracking", "no"),
     ]
-    return [(name, value.encode()) for name, value in fields]
+    boundary = issue.digest
+    return boundary, b"".join([_field(boundary, name, value.encode()) for name, value in fields])
 
 
-def _multipart(fields: Iterable[tuple[str, bytes]], parcel: Parcel) -> bytes:
-    """The fields and, in one stroke, the addressees as multipart/form-data (RFC 7578) under the parcel's key as boundary."""
+def _opening(boundary: str, name: str) -> bytes:
+    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
 
-    def opening(name: str) -> bytes:
-        return f'--{parcel.key}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
 
-    parts = [part for name, value in fields for part in (opening(name), value, b"\r\n")]
-    readers = "\n".join([wire_address(copy.address) for copy in parcel.copies]).encode()
-    separated = readers.replace(b"\n", b"\r\n" + opening("to"))
-    return b"".join([*parts, opening("to"), separated, f"\r\n--{parcel.key}--\r\n".encode()])
+def _field(boundary: str, name: str, value: bytes) -> bytes:
+    return _opening(boundary, name) + value + b"\r\n"
 
 
 def _variables(copies: Sequence[Copy]) -> bytes:
     """Each reader's own values, by address."""
     addresses, urls = _escaped([copy.address for copy in copies]), _escaped([copy.unsubscribe_url for copy in copies])
     variables = {
-        wire_address(copy.address): {
+        to: {
             "ref": copy.ref, "address": copy.address, "unsubscribe_url": copy.unsubscribe_url,
             "html_address": address, "html_unsubscribe_url": url, "unsubscribe_mail": copy.unsubscribe_mail,
         }
-        for copy, address, url in zip(copies, addresses, urls, strict=True)
+        for to, copy, address, url in zip(_wire_addresses(copies), copies, addresses, urls, strict=True)
     }  # fmt: skip
     return orjson.dumps(variables)
 
 
 def _escaped(values: list[str]) -> list[str]:
     """Values escaped for HTML, all at once; no address of a person or a page has a line break in it."""
-    return html_escape.escape("\n".join(values)).split("\n")
+    plain = "\n".join(values)
+    escaped = html_escape.escape(plain)
+    return values if escaped == plain else escaped.split("\n")
+
+
+def _wire_addresses(copies: Sequence[Copy]) -> list[str]:
+    addresses = [copy.address for copy in copies]
+    return addresses if "".join(addresses).isascii() else list(map(wire_address, addresses))
 
 
 def question(domain: str, since: datetime, token: str | None) -> dict[str, object]:

@@ -33,8 +33,8 @@ FILL_BATCH = 10_000
 ENVIRONMENT = {"FRIDAY_PROVIDER_KEY": "secret", "FRIDAY_WEBHOOK_KEY": "secret"}
 # Where the time of a send goes: a part's name, and what is timed for it. What is not there is not timed.
 WATCHED = (
-    ("claim", "pipeline.batches", "claim"),
-    ("settle", "pipeline.batches", "settle"),
+    ("claim", "pipeline.deliver", "claim"),
+    ("settle", "pipeline.deliver", "settle"),
     ("post", "pipeline.wire", "Wire.call"),
 )
 # Headers that `requests` writes itself.
