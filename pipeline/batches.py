@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select, update
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, IssueRow
 from pipeline.database import Utc
 from pipeline.issue import Copy, Parcel, RenderedIssue
-from pipeline.rows import Rows, execute, for_both
+from pipeline.rows import Rows, execute
 from subscribers import links
 from subscribers.models import Subscriber
 
@@ -165,7 +165,7 @@ def _this_attempt(batch: Batch) -> tuple[ColumnElement[bool], ...]:
 def end_attempts(session: Session, ended: Sequence[Batch], now: datetime) -> bool:
     """Settle batches; False if one of these attempts is not the current one any more, so that its failure says nothing."""
     rows = [(batch.id, batch.attempt) for batch in ended]
-    return not rows or execute(session, _END, rows, now=now).rowcount == len(rows)
+    return not rows or execute(session, _end, rows, now=now).rowcount == len(rows)
 
 
 def _end(rows: Rows) -> Update:
@@ -175,6 +175,3 @@ def _end(rows: Rows) -> Update:
         .where(col(BatchRow.settled_at).is_(None))
         .values(settled_at=bindparam("now", type_=Utc()))
     )
-
-
-_END = for_both(_end)

@@ -16,7 +16,7 @@ from pipeline.batches import FEW, IN_ORDER, IS_PENDING, Batch, copies_for, move_
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, IssueRow, IssueState
 from pipeline.database import Utc
 from pipeline.issue import Copy, Parcel, RenderedIssue
-from pipeline.rows import Rows, columns, execute, for_both, in_columns, is_postgres
+from pipeline.rows import Rows, columns, execute, is_postgres
 from subscribers.models import State, Subscriber, Suppression
 
 _KEY_BYTES = 16
@@ -97,8 +97,8 @@ _READERS = (
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
     .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
 )
-_WITH_READERS = in_columns(_READERS.where(_FIRST).order_by(*IN_ORDER).limit(bindparam("most")))
-_WITH_LOCKED_READERS = in_columns(_READERS.where(col(DeliveryRow.id) == func.any(bindparam("ids", type_=ARRAY(Integer)))))
+_WITH_READERS = _READERS.where(_FIRST).order_by(*IN_ORDER).limit(bindparam("most"))
+_WITH_LOCKED_READERS = _READERS.where(col(DeliveryRow.id) == func.any(bindparam("ids", type_=ARRAY(Integer))))
 _LOCKED = (
     select(DeliveryRow.id)
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
@@ -128,7 +128,7 @@ def _new_batches(
     copies = [tuple([row.copy for row in rows]) for rows in taken]
     parcels = _under_keys(copies, dated)
     made = [(parcel.key, parcel.digest(issue.digest)) for parcel in parcels]
-    inserted = execute(session, _INSERT, made, issue=issue.id, runner=runner, dated=dated, now=now)
+    inserted = execute(session, _insert, made, issue=issue.id, runner=runner, dated=dated, now=now)
     ids: dict[str, Any] = {key: batch for batch, key in inserted}
     members = [(ids[parcel.key], [row.id for row in rows]) for parcel, rows in zip(parcels, taken, strict=True)]
     if len(members) > FEW:
@@ -161,23 +161,26 @@ def _move(
     session: Session, ids: Sequence[int], after: DeliveryState, now: datetime, *, batch: int | None = None, reason: str = ""
 ) -> int:
     """The guarded arrow from pending, for copies by their ids, into a batch if there is one."""
-    return execute(session, _MOVE, ids, after=after, now=now, why=reason, batch=batch).rowcount  # type: ignore[no-any-return]
+    return execute(session, _moving, ids, after=after, now=now, why=reason, batch=batch).rowcount  # type: ignore[no-any-return]
 
 
 def _move_each(session: Session, pairs: Sequence[tuple[int, int]], now: datetime) -> int:
     """The arrow to sending for copies by their ids, each into its own batch."""
-    return execute(session, _MOVE_EACH, pairs, after=DeliveryState.SENDING, now=now, why="").rowcount  # type: ignore[no-any-return]
+    return execute(session, _moving_each, pairs, after=DeliveryState.SENDING, now=now, why="").rowcount  # type: ignore[no-any-return]
 
 
-def _moving(which: Any, batch: Any) -> Update:
+def _moving(rows: Rows) -> Update:
+    return _from_pending(rows.itself, bindparam("batch", type_=Integer))
+
+
+def _moving_each(rows: Rows) -> Update:
+    return _from_pending(rows.number(0), rows.number(1))
+
+
+def _from_pending(which: Any, batch: Any) -> Update:
     return (
         update(DeliveryRow)
         .where(col(DeliveryRow.id) == which, IS_PENDING)
         .values(state=bindparam("after"), changed_at=bindparam("now", type_=Utc()), reason=bindparam("why"))
         .values(batch_id=batch, cap=None)
     )
-
-
-_INSERT = for_both(_insert)
-_MOVE = for_both(lambda rows: _moving(rows.itself, bindparam("batch", type_=Integer)))
-_MOVE_EACH = for_both(lambda rows: _moving(rows.number(0), rows.number(1)))

@@ -4,15 +4,13 @@ A driver gives up Python's lock and takes it again at each row that it hands ove
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import orjson
 from sqlalchemy import JSON, Column, ColumnElement, Integer, Select, String, Text, bindparam, cast, func, literal_column
 from sqlalchemy.sql.base import Executable
 from sqlmodel import Session, select
-
-# A statement for each kind of database, by whether it is PostgreSQL.
-ForBoth = dict[bool, Any]
 
 
 class Rows:
@@ -36,30 +34,29 @@ class Rows:
         return cast(self.text(place), Integer)
 
 
-def for_both(made: Callable[[Rows], Executable]) -> ForBoth:
-    """A statement over rows for both kinds of database."""
-    return {postgres: made(Rows(postgres=postgres)) for postgres in (False, True)}
-
-
-def execute(session: Session, statements: ForBoth, rows: Sequence[object], **values: object) -> Any:
-    """The result of a statement for all rows at once."""
+def execute(session: Session, statement: Callable[[Rows], Executable], rows: Sequence[object], **values: object) -> Any:
+    """The result of a statement for all rows at once. It is made once for each kind of database."""
     given = {"rows": orjson.dumps(rows).decode(), **values}
-    return session.connection().execute(statements[is_postgres(session)], given)
+    return session.connection().execute(_made(statement, is_postgres(session)), given)
 
 
-def in_columns(query: Select[Any]) -> ForBoth:
-    """A query whose answer is one row, with a JSON array for each of its columns."""
-    found = query.subquery()
-    return {
-        False: select(*[func.json_group_array(column, type_=String()) for column in found.c]),
-        True: select(*[cast(func.json_agg(column), String) for column in found.c]),
-    }
+@cache
+def _made(statement: Callable[[Rows], Executable], postgres: bool) -> Executable:  # noqa: FBT001 - cached by place
+    return statement(Rows(postgres=postgres))
 
 
-def columns(session: Session, queries: ForBoth, **values: object) -> list[list[Any]]:
-    """The columns that such a query finds, all in one order."""
-    found = session.connection().execute(queries[is_postgres(session)], values).one()
+def columns(session: Session, query: Select[Any], **values: object) -> list[list[Any]]:
+    """The columns of what a query finds, all in one order: its answer is one row with a JSON array for each of them."""
+    found = session.connection().execute(_in_columns(query, is_postgres(session)), values).one()
     return [orjson.loads(each or "[]") for each in found]
+
+
+@cache
+def _in_columns(query: Select[Any], postgres: bool) -> Executable:  # noqa: FBT001 - cached by place
+    found = query.subquery().c
+    if postgres:
+        return select(*[cast(func.json_agg(column), String) for column in found])
+    return select(*[func.json_group_array(column, type_=String()) for column in found])
 
 
 def is_postgres(session: Session) -> bool:

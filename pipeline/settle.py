@@ -1,6 +1,6 @@
 """Settle: the provider's answers at the counter, written down."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from operator import itemgetter
@@ -14,7 +14,7 @@ from pipeline.batches import FEW, Batch, end_attempts, move_copies, of
 from pipeline.books import DeliveryRow, DeliveryState
 from pipeline.database import Utc
 from pipeline.issue import Parcel, Receipt
-from pipeline.rows import ForBoth, Rows, execute, for_both
+from pipeline.rows import Rows, execute
 
 _UNSETTLED = (DeliveryState.SENDING, DeliveryState.UNKNOWN)
 
@@ -91,11 +91,11 @@ def _settle_answers(session: Session, answered: Sequence[Answered], now: datetim
             others.append(each)
     end_attempts(session, ended, now)
     if len(alike) > FEW:
-        execute(session, _SETTLE, alike, now=now)
+        execute(session, _settling, alike, now=now)
     else:
         for batch, state, its_id, why in alike:
             values = {"batch": batch, "after": state, "its_id": its_id, "why": why, "now": now}
-            session.connection().execute(_SETTLE_ONE, values)
+            session.connection().execute(_settling_one(), values)
     for each in others:
         _settle_one_by_one(session, each, now, most_put_off)
 
@@ -138,28 +138,26 @@ def after(receipt: Receipt) -> DeliveryState:
 def believe(session: Session, receipts: Sequence[Receipt], before: Sequence[DeliveryState], now: datetime) -> int:
     """Write down answers that are final, each at its copy; how many copies they moved."""
     rows = [(each.ref, after(each), each.provider_id, each.reason) for each in receipts]
-    return execute(session, _believe(tuple(before)), rows, now=now).rowcount if rows else 0
+    return execute(session, _believing(tuple(before)), rows, now=now).rowcount if rows else 0
 
 
 @cache
-def _believe(before: tuple[DeliveryState, ...]) -> ForBoth:
-    def made(rows: Rows) -> Update:
-        return _believing(col(DeliveryRow.ref) == rows.text(0), before, *map(rows.text, (1, 2, 3)))
-
-    return for_both(made)
+def _believing(before: tuple[DeliveryState, ...]) -> Callable[[Rows], Update]:
+    return lambda rows: _telling(col(DeliveryRow.ref) == rows.text(0), before, *map(rows.text, (1, 2, 3)))
 
 
-def _believing(which: Any, before: Sequence[DeliveryState], state: Any, its_id: Any, why: Any) -> Update:
+def _settling(rows: Rows) -> Update:
+    return _telling(col(DeliveryRow.batch_id) == rows.number(0), _UNSETTLED, *map(rows.text, (1, 2, 3)))
+
+
+@cache
+def _settling_one() -> Update:
+    return _telling(col(DeliveryRow.batch_id) == bindparam("batch"), _UNSETTLED, *map(bindparam, ("after", "its_id", "why")))
+
+
+def _telling(which: Any, before: Sequence[DeliveryState], state: Any, its_id: Any, why: Any) -> Update:
     return (
         update(DeliveryRow)
         .where(which, or_(*(col(DeliveryRow.state) == each for each in before)))
         .values(state=state, provider_id=its_id, reason=why, changed_at=bindparam("now", type_=Utc()))
     )
-
-
-def _of_batch(batch: Any, *said: Any) -> Update:
-    return _believing(col(DeliveryRow.batch_id) == batch, _UNSETTLED, *said)
-
-
-_SETTLE = for_both(lambda rows: _of_batch(rows.number(0), *map(rows.text, (1, 2, 3))))
-_SETTLE_ONE = _of_batch(*map(bindparam, ("batch", "after", "its_id", "why")))
