@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, time, timedelta
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -161,6 +161,12 @@ class Mailbox(Section):
     folder: str = "INBOX"
     every_minutes: Annotated[float, Field(gt=0, le=1440)] = 5
 
+    @model_validator(mode="after")
+    def _is_in_one_place(self) -> Self:
+        if (self.maildir is None) == (self.host is None):
+            raise ValueError("is read from a maildir or from a host: name one of them")
+        return self
+
 
 class WarmUp(Section):
     """A ramp for a young domain: so many copies on the first day, each day `growth` times as many as on the day before."""
@@ -296,7 +302,6 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
     if file.newsletter.fewest > file.newsletter.stories:
         problems.append(Problem("newsletter.fewest", "is more than newsletter.stories"))
     here = path.parent
-    problems += _incomplete(file.mailbox)
     config = Config(
         path=path,
         newsletter=file.newsletter,
@@ -342,14 +347,6 @@ def _problem(kind: type[Section], error: Any, path: str) -> Problem:
                 else f"{error['input']!r} "
             )
             return Problem(where, shown + what[0].lower() + what[1:])
-
-
-def _incomplete(box: Mailbox | None) -> list[Problem]:
-    if box is None or (box.maildir is None) != (box.host is None):
-        return []
-    if box.maildir is None:
-        return [Problem("mailbox", "says neither maildir nor host", "name the one that the box is read from")]
-    return [Problem("mailbox.host", "stands beside maildir", "a box is read from one of them")]
 
 
 def _placed(box: Mailbox | None, here: Path) -> Mailbox | None:

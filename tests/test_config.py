@@ -156,6 +156,14 @@ def test_a_misspelled_key_is_answered_with_the_one_that_was_meant_in_every_table
     assert problems(tmp_path, text)[f"{table}.{key}"] == Problem(f"{table}.{key}", "unknown key", f"did you mean {meant}?")
 
 
+@pytest.mark.parametrize("places", ["", "host = 'imap.example.com'\nmaildir = 'box'\n"])
+def test_a_mailbox_in_no_place_or_in_two_is_told_beside_the_other_mistakes(tmp_path: Path, places: str) -> None:
+    box = f"[mailbox]\naddress = 'bounces@news.example.com'\n{places}[schedule]\nzzz = 1"
+    found = problems(tmp_path, changed(("[schedule]", box)))
+    assert set(found) == {"mailbox", "schedule.zzz"}
+    assert found["mailbox"] == Problem("mailbox", "is read from a maildir or from a host: name one of them")
+
+
 def test_points_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     for line in ("alike = 2", "alike = 0", "per_source = 0", "runners_up = -1"):
         (problem,) = problems(tmp_path, changed(("[schedule]", f"[picking]\n{line}\n[schedule]"))).values()

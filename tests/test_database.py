@@ -36,9 +36,9 @@ TABLES = {str(model.__tablename__) for model in MODELS}
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
+def database(bare_database_url: str) -> Iterator[Database]:
     """A migrated database of each kind."""
-    made = Database(database_url)
+    made = Database(bare_database_url)
     made.migrate()
     yield made
     made.engine.dispose()
@@ -250,8 +250,8 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     assert number(database) == 1
 
 
-def test_a_migration_that_fails_halfway_leaves_nothing(database_url: str) -> None:
-    database = Database(database_url)
+def test_a_migration_that_fails_halfway_leaves_nothing(bare_database_url: str) -> None:
+    database = Database(bare_database_url)
     with database.engine.begin() as connection:
         # The last of the tables that the first revision makes.
         connection.execute(text("CREATE TABLE deliveries (id INTEGER)"))
@@ -274,8 +274,8 @@ print(database.revision)
 """
 
 
-def test_two_processes_may_migrate_at_once(database_url: str) -> None:
-    command = [sys.executable, "-c", MIGRATE, database_url]
+def test_two_processes_may_migrate_at_once(bare_database_url: str) -> None:
+    command = [sys.executable, "-c", MIGRATE, bare_database_url]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with ExitStack() as stack:
         started = [stack.enter_context(subprocess.Popen(command, cwd=ROOT, text=True, **pipes)) for _ in range(2)]
@@ -328,8 +328,8 @@ def test_asking_for_the_revision_makes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_must_be_done_is_said_where_tables_are_missing_or_old(database_url: str) -> None:
-    database = Database(database_url)
+def test_what_must_be_done_is_said_where_tables_are_missing_or_old(bare_database_url: str) -> None:
+    database = Database(bare_database_url)
     with pytest.raises(ConfigError) as missing:
         database.require()
     (problem,) = missing.value.problems

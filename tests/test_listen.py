@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -172,6 +172,20 @@ def test_what_is_not_the_providers_is_answered_401_and_not_kept(door: Door, capl
     assert WEBHOOK_KEY in caplog.text
     for secret in ("ada@example.com", KEYS[name], REF, "another"):
         assert secret not in caplog.text
+
+
+def test_a_call_that_cannot_be_looked_at_now_comes_again(mailguns: Door, caplog: pytest.LogCaptureFixture) -> None:
+    class Elsewhere:
+        def hear(self, *_call: object) -> list[Notice]:
+            raise Unclear("what it signs with cannot be fetched")
+
+    held = mailguns.world.newsroom
+    newsroom = replace(held, provider=replace(cast("Any", held.provider), hook=Elsewhere()))
+    with serving(public_app(newsroom)) as url:
+        answer = requests.post(f"{url}/hooks/mailgun", data=b"{}", timeout=5)
+    assert (answer.status_code, answer.text) == (503, "not now")
+    assert "cannot be fetched" in caplog.text
+    assert notices(mailguns.world) == []
 
 
 @pytest.mark.parametrize("path", ["postmark", "outbox", "nobody", "ada%40example.com", "a%0Aforged%20line", "x" * 5_000])

@@ -7,7 +7,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from pipeline.errors import Forged
+from pipeline.errors import Forged, ProviderError
 from pipeline.listen import hear
 from pipeline.newsroom import Newsroom
 
@@ -37,4 +37,8 @@ def add_hooks(app: FastAPI, newsroom: Newsroom) -> None:
             # The path is whatever the caller likes, so it is not repeated.
             log.warning("a call to a hook was refused: %s", error)
             return PlainTextResponse("not accepted", 401)
+        except ProviderError as error:
+            # What proves the call is the provider's cannot be had now; it calls again.
+            log.warning("a call to a hook cannot be looked at now: %s", error)
+            return PlainTextResponse("not now", 503)
         return PlainTextResponse("ok")
