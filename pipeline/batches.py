@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import repeat
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Update, bindparam, func, literal_column
 from sqlmodel import Session, col, select, update
@@ -31,7 +32,8 @@ class Batch:
     """A batch that is committed as sending.
 
     `attempt` counts the calls made under its key. Nobody holds it where `runner` is empty. The one copy of a
-    batch that is `suspect` was refused alone before.
+    batch that is `suspect` was refused alone before; `cap` is the most that it could hold, since its copies were
+    in a call that was refused.
     """
 
     id: int
@@ -40,6 +42,7 @@ class Batch:
     claimed_at: datetime
     attempted_at: datetime
     suspect: bool = False
+    cap: int | None = None
 
 
 def pending_of(issue: IssueRow) -> ColumnElement[bool]:
@@ -62,9 +65,13 @@ def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
 
 
 def is_on_the_way(session: Session, issue: IssueRow) -> bool:
-    """Whether a copy of the issue is still pending or sending."""
+    """Whether a copy of the issue is still pending or sending.
+
+    Asked in one statement, since copies go from one to the other and back between two.
+    """
     pending = select(DeliveryRow.id).where(pending_of(issue)).order_by(*IN_ORDER).limit(1)
-    return bool(in_flight(session, issue)) or session.exec(pending).first() is not None
+    sending = select(BatchRow.id).where(BatchRow.issue_id == issue.id, col(BatchRow.settled_at).is_(None)).limit(1)
+    return session.execute(select(pending.scalar_subquery(), sending.scalar_subquery())).one() != (None, None)
 
 
 def take_over(session: Session, batch: Batch, runner: str, now: datetime) -> Batch | None:
@@ -123,10 +130,23 @@ def lose_sight(session: Session, batch: Batch, now: datetime, reason: str) -> in
     return move_copies(session, of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, reason)
 
 
-def left_since(session: Session, then: datetime) -> int:
-    """How many copies of all issues have left, or may have left, in batches that were claimed since an instant."""
-    claimed = select(func.count(col(DeliveryRow.id))).join(BatchRow, col(BatchRow.id) == col(DeliveryRow.batch_id))
-    return session.exec(claimed.where(col(BatchRow.claimed_at) >= then)).one()
+class Left(NamedTuple):
+    """How many copies have left or may have left, and the last of the batches that they were in."""
+
+    copies: int
+    last: int
+
+
+def left_since(session: Session, then: datetime, after: int = 0) -> Left:
+    """What has left of all issues in batches that were claimed since an instant, and after another batch."""
+    claimed = (
+        select(func.count(col(DeliveryRow.id)), func.max(col(BatchRow.id)))
+        .select_from(BatchRow)
+        .join(DeliveryRow, col(BatchRow.id) == col(DeliveryRow.batch_id))
+        .where(col(BatchRow.claimed_at) >= then, col(BatchRow.id) > after)
+    )
+    copies, last = session.exec(claimed).one()
+    return Left(copies, last or after)
 
 
 def _batch(row: BatchRow) -> Batch:

@@ -138,7 +138,7 @@ def _new_batches(
     if moved != sum(map(len, taken)):
         raise RuntimeError(f"claimed {moved} of {sum(map(len, taken))} copies: another writer was not kept out")
     return [
-        (Batch(ids[parcel.key], 1, runner, dated, now, suspect=rows[0].suspect), parcel)
+        (Batch(ids[parcel.key], 1, runner, dated, now, rows[0].suspect, rows[0].cap), parcel)
         for parcel, rows in zip(parcels, taken, strict=True)
     ]
 

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from operator import attrgetter
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -22,7 +24,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from pipeline import batches, ledger
-from pipeline.batches import Batch
+from pipeline.batches import Batch, Left
 from pipeline.books import DeliveryState, IssueRow, IssueState, Pause
 from pipeline.claim import Claim, Wanted, claim
 from pipeline.database import Database
@@ -31,10 +33,13 @@ from pipeline.issue import Parcel
 from pipeline.judge import Flight, Judge, Landing, Recalled
 from pipeline.pace import Pace, Ramp
 from pipeline.providers import Provider, call_size
-from pipeline.settle import Answered, GivenBack, LetGo, Lost, Outcome, Refused, settle
+from pipeline.settle import Answered, LetGo, Lost, Outcome, Refused, settle
 
-# Longer than a provider's call may take: a batch of a living runner is left alone until then.
+# Longer than a provider's call may take: a batch of a living runner is left alone until then. What was claimed ahead
+# and has not left after half of it does not leave any more.
 PATIENCE = timedelta(minutes=5)
+# How long answers may wait to be written down together.
+LONGEST_WAIT = 1.0
 # A provider's clock may be behind ours.
 CLOCKS_DIFFER = timedelta(minutes=5)
 POLL = 0.2
@@ -45,6 +50,8 @@ WRITE_CHANCES = 4
 AHEAD = 100
 # How many things may be made before the collector looks for those that hold each other.
 MOST_THINGS = 50_000
+# Two runs of one process may overlap, so that none may take the other's setting for the usual one.
+USUALLY = gc.get_threshold()
 # How often a copy is put off before it is rejected.
 MOST_PUT_OFF = 20
 # How often an unknown copy is sent again without a person having asked for it.
@@ -111,8 +118,7 @@ class Delivery:
     _departing: SimpleQueue[Flight | None] = field(default_factory=SimpleQueue)
     _aloft: set[int] = field(default_factory=set)
     _again: deque[Batch] = field(default_factory=deque)
-    _before: dict[datetime, int] = field(default_factory=dict)
-    _claimed: int = 0
+    _left: tuple[datetime, Left] | None = None
     _done: int = 0
     _total: int = 0
     _dry: bool = False
@@ -139,11 +145,15 @@ class Delivery:
         try:
             with _seldom_collected(), self._callers():
                 while self._aloft or not self._dry or self._goes_round_again():
-                    for flight in self._turn(self._gather()):
+                    before, landed = self._done, self._gather()
+                    for flight in self._turn(landed):
                         self._aloft.add(flight.batch.id)
                         self._departing.put(flight)
-        except BaseException:
+                    if landed or self._done != before:
+                        self.progress(self._done, self._total)
+        except BaseException as error:
             # Whatever ends the run, what was in flight has come home first.
+            self._judge.trouble = self._judge.trouble or error
             with suppress(DecisionNeeded):
                 self._turn(self.landed.take(0))
             raise
@@ -162,14 +172,16 @@ class Delivery:
                 self._judge.trouble = self._judge.trouble or error
                 raise
             finally:
-                for _ in range(connections):
-                    self._departing.put(None)
+                self._departing.put(None)
 
     def _gather(self) -> list[Landing]:
         """What came home; where nothing may leave now, wait for it."""
         delay = self._pace.delay(self.now())
         if self._aloft and (self._dry or delay or len(self._aloft) >= self._window):
-            return self.landed.take(min(self._quorum, len(self._aloft)), delay if delay and not self._dry else None)
+            landed = self.landed.take(1, delay if delay and not self._dry else None)
+            if landed and not any(each.error for each in landed):
+                landed += self.landed.take(min(self._quorum, len(self._aloft)) - len(landed), LONGEST_WAIT)
+            return landed
         if delay and not self.stopping.is_set():
             self.wait(delay)
         return self.landed.take(0)
@@ -185,16 +197,13 @@ class Delivery:
             self._dry = stops
             return []
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
-        leaving, skipped = self._keep(lambda session: self._write(session, judged, again, room))
+        (leaving, _), done = self._keep(lambda session: self._write(session, judged, again, room))
         self._judge.halt = None
         self._dry = stops or len(leaving) < room
         self._aloft.difference_update(landing.flight.batch.id for landing in landed)
         if died:
             raise died
-        self._claimed += sum(len(parcel.copies) for batch, parcel in leaving if batch.attempt == 1)
-        self._done += skipped
-        if landed or again:
-            self.progress(self._done, self._total)
+        self._done += done
         now = self.now()
         for _ in leaving:
             self._pace.left(now)
@@ -204,33 +213,36 @@ class Delivery:
         outcome, copies = self._judge.judge(landing), len(landing.flight.parcel.copies)
         match outcome:
             case Answered(receipts=receipts):
-                later = sum(receipt.later for receipt in receipts)
-                self._done += copies - later
-                self._claimed -= later
-            case GivenBack(batch) if batch.attempt == 1:
-                self._claimed -= copies
+                self._done += copies - sum(receipt.later for receipt in receipts)
             case Refused() | Lost():
                 self._done += copies
             case LetGo(batch):
                 self._again.append(batch)
         return outcome
 
-    def _write(self, session: Session, judged: Sequence[Outcome], again: Sequence[Batch], room: int) -> Claim:
-        """What one turn writes. Whoever locks an issue and its copies locks the issue first."""
+    def _write(self, session: Session, judged: Sequence[Outcome], again: Sequence[Batch], room: int) -> tuple[Claim, int]:
+        """What one turn writes: what may leave, and how many copies are settled beside those that were judged.
+
+        Whoever locks an issue and its copies locks the issue first.
+        """
         if halt := self._judge.halt:
             ledger.pause(session, self.issue, Pause.TROUBLE, halt.said, halt.resume_at)
         late = bool(judged) and ledger.is_undecided(session, self.issue)
         most = self._allowance(session, room)
-        settle(session, judged, self.now(), MOST_PUT_OFF)
+        done = settle(session, judged, self.now(), MOST_PUT_OFF)
         if late:
             # Somebody else has closed it meanwhile, and these answers may have been the last to be missed.
             ledger.close(session, self.issue, self.now())
-        retried = [ready for batch in again if (ready := self._once_more(session, batch))]
+        retried = []
+        for batch in again:
+            ready, lost = self._once_more(session, batch)
+            retried += ready
+            done += lost
         if room <= len(retried) or not most:
-            return Claim(retried, 0)
+            return Claim(retried, 0), done
         wanted = Wanted(self._size, room - len(retried), most)
         claimed, skipped = claim(session, self.issue, self._rendered, wanted, self.runner, self.now())
-        return Claim(retried + claimed, skipped)
+        return Claim(retried + claimed, skipped), done + skipped
 
     def _allowance(self, session: Session, calls: int) -> int:
         """How many copies may leave now; where a ramp lets no more go today, the issue rests until tomorrow."""
@@ -238,40 +250,59 @@ class Delivery:
         if not self.ramp or not calls:
             return most
         today = self.ramp.allowance(self.now())
-        most = min(most, max(0, today.copies - self._left_since(session, today.since)))
+        # Two runners must not both count before either claims.
+        ledger.lock(session, self.issue.id)
+        left = today.copies - self._at_most_left(session, today.since)
+        if left <= 0:
+            # What was given back meanwhile may go again.
+            self._left = None
+            left = today.copies - self._at_most_left(session, today.since)
+        most = max(0, min(most, left))
         if not most and batches.is_on_the_way(session, self.issue):
             trouble = f"the warm-up lets {today.copies:,} copies go today; it goes on by itself tomorrow"
             ledger.pause(session, self.issue, Pause.RAMP, trouble, today.until)
         return most
 
-    def _left_since(self, session: Session, day: datetime) -> int:
-        """How many copies have left on a day: counted once, and from then on those of this run beside it."""
-        if day not in self._before:
-            self._before = {day: batches.left_since(session, day)}
-            self._claimed = 0
-        return self._before[day] + self._claimed
+    def _at_most_left(self, session: Session, day: datetime) -> int:
+        """How many copies have left on a day: counted once, and from then on with those of every later batch of whomever."""
+        before, last = self._left[1] if self._left and self._left[0] == day else Left(0, 0)
+        more = batches.left_since(session, day, last)
+        left = Left(before + more.copies, more.last)
+        self._left = day, left
+        return left.copies
 
-    def _once_more(self, session: Session, batch: Batch) -> tuple[Batch, Parcel] | None:
-        """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell."""
+    def _once_more(self, session: Session, batch: Batch) -> tuple[list[tuple[Batch, Parcel]], int]:
+        """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell.
+
+        An issue that is paused begins none: the batch stays as sending for the next run. Besides what may leave, how
+        many copies were lost sight of.
+        """
         parcel = batches.parcel_again(session, self.issue, self._rendered, batch) if self._judge.key_lives(batch) else None
         if parcel is None:
             reason = "the call ended before the answer, and cannot be made again"
-            self._done += batches.lose_sight(session, batch, self.now(), reason)
-            return None
-        held = batches.take_over(session, batch, self.runner, self.now())
-        return (held, parcel) if held else None
+            return [], batches.lose_sight(session, batch, self.now(), reason)
+        held = batches.take_over(session, batch, self.runner, self.now()) if ledger.is_sending(session, self.issue) else None
+        return ([(held, parcel)] if held else []), 0
 
     def _call_all(self) -> None:
         while flight := self._departing.get():
-            self.landed.add(self._call(flight._replace(began=self.now())))
+            self.landed.add(self._call(flight))
+        # Whoever else waits may go, too.
+        self._departing.put(None)
 
     def _call(self, flight: Flight) -> Landing:
-        if self.stopping.is_set() or self._judge.trouble or self._pace.waits(flight.began):
-            return Landing(flight, (), Recalled())
         try:
-            return Landing(flight, self.provider.send(self._rendered, flight.parcel), None)
+            begun = flight._replace(began=self.now())
+            if self._is_called_off(begun):
+                return Landing(begun, (), Recalled())
+            return Landing(begun, self.provider.send(self._rendered, flight.parcel), None)
         except BaseException as error:  # noqa: BLE001 - whatever happened, the run must hear of it
             return Landing(flight, (), error)
+
+    def _is_called_off(self, flight: Flight) -> bool:
+        stops = self.stopping.is_set() or self._judge.trouble is not None or self._pace.waits(flight.began)
+        # Another runner that holds it for lost must not find it on its way after all.
+        return stops or flight.began - flight.batch.attempted_at > PATIENCE / 2
 
     def _goes_round_again(self) -> bool:
         """Whether there is more to do though nothing is aloft and nothing could be claimed."""
@@ -315,10 +346,11 @@ class Delivery:
     def decide_unknown(self) -> Decided:
         """Look in the provider's own log for copies that nobody can tell of; then, where that was chosen, send again.
 
-        Sent again is what was not sent again before, and what the log has had the time to show.
+        Sent again is what was not sent again before, and what the log would have shown: it was read to its end, and had
+        the time.
 
         Raises:
-            ProviderError: the log cannot be read now, and nothing was changed.
+            ProviderError: the log cannot be read now, and nothing was sent again.
         """
         limits, asked_at = self.provider.limits, self.now()
         lost = self._lost()
@@ -326,14 +358,17 @@ class Delivery:
         if not lost:
             # Whoever settled the last of them may have died before closing it.
             self._keep(lambda session: ledger.close(session, self.issue, asked_at))
-        if limits.has_log and lost:
-            since = min(each.claimed_at for each in lost) - CLOCKS_DIFFER
-            receipts = self.provider.look_up(self.issue.rendered, [each.copy for each in lost], since)
-            decided = self._keep(lambda session: ledger.found(session, self.issue, receipts, self.now()))
+        unread: set[str] = set()
+        for together in _by_time(lost) if limits.has_log else ():
+            copies = [each.copy for each in together]
+            receipts, whole = self.provider.look_up(self.issue.rendered, copies, together[0].claimed_at - CLOCKS_DIFFER)
+            decided += self._keep(partial(ledger.found, issue=self.issue, receipts=receipts, now=self.now()))
+            unread.update(() if whole else [copy.ref for copy in copies])
         if not self.resends:
             return Decided(decided, 0)
         lag = limits.log_lag if limits.has_log else timedelta(0)
-        refs = [each.copy.ref for each in self._lost() if each.resent < MOST_RESENT and asked_at - each.attempted_at >= lag]
+        old = [each for each in self._lost() if each.resent < MOST_RESENT and asked_at - each.attempted_at >= lag]
+        refs = [each.copy.ref for each in old if each.copy.ref not in unread]
         again = self._keep(lambda session: ledger.send_again(session, self.issue, refs, MOST_RESENT, asked_at)) if refs else 0
         self._done -= again
         return Decided(decided, again)
@@ -386,10 +421,21 @@ class Delivery:
             raise DecisionNeeded(f"stopped; `friday publish {issue.slot}` goes on where it stopped")
 
 
+def _by_time(lost: Sequence[ledger.Lost]) -> list[list[ledger.Lost]]:
+    """Lost copies in groups that were claimed at about one time, the oldest first: a log is read from there on."""
+    groups: list[list[ledger.Lost]] = []
+    for each in sorted(lost, key=attrgetter("claimed_at")):
+        if groups and each.claimed_at - groups[-1][-1].claimed_at <= CLOCKS_DIFFER:
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    return groups
+
+
 @contextmanager
 def _seldom_collected() -> Iterator[None]:
     """Let the collector look only at what a run makes, and not at each turn, which makes thousands of things and drops them."""
-    often, *later = gc.get_threshold()
+    often, *later = USUALLY
     gc.freeze()
     gc.set_threshold(max(often, MOST_THINGS), *later)
     try:

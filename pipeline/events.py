@@ -15,6 +15,7 @@ from pipeline.batches import move_copies
 from pipeline.books import DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, NoticeRow, Pause
 from pipeline.errors import UsageError
 from pipeline.issue import Event, Kind, Notice
+from pipeline.text import printable
 from subscribers import roll
 from subscribers.models import Subscriber, Why
 
@@ -64,7 +65,7 @@ def finish(session: Session, notice: NoticeRow, now: datetime, trouble: str = ""
     done = session.exec(
         update(NoticeRow)
         .where(col(NoticeRow.id) == notice.id, col(NoticeRow.applied_at).is_(None))
-        .values(applied_at=now, trouble=_printable(trouble), **kept)
+        .values(applied_at=now, trouble=printable(trouble), **kept)
         .execution_options(synchronize_session=False)
     )
     return done.rowcount > 0
@@ -90,11 +91,11 @@ def apply(session: Session, event: Event, now: datetime) -> None:
     elif event.kind in _SUPPRESSES:
         address = _address(session, event, reader)
         if address:
-            roll.suppress(session, address, _SUPPRESSES[event.kind], now, note=_printable(event.reason))
+            roll.suppress(session, address, _SUPPRESSES[event.kind], now, note=printable(event.reason))
     elif event.kind is Kind.SOFT_BOUNCE and delivery and reader and _gave_up_on(session, reader, delivery):
         roll.suppress(session, reader.address, Why.BOUNCE, now, note=f"{SOFT_BOUNCES} issues in a row came back")
     elif event.kind is Kind.BLOCKED and delivery:
-        _hold_if_it_is_the_issue(session, delivery.issue_id, _printable(event.reason))
+        _hold_if_it_is_the_issue(session, delivery.issue_id, printable(event.reason))
 
 
 def _copy_of(session: Session, event: Event) -> DeliveryRow | None:
@@ -180,8 +181,3 @@ def _hold_if_it_is_the_issue(session: Session, issue_id: int, reason: str) -> No
             ledger.resume(session, issue)
         trouble = f"{blocked:,} of {left:,} copies were refused for what they hold or who sends them: {reason}"
         ledger.pause(session, issue, Pause.TROUBLE, trouble)
-
-
-def _printable(said: str) -> str:
-    # PostgreSQL's texts hold no zero character, and neither database takes half a character.
-    return "".join(each for each in said if each.isprintable())

@@ -11,6 +11,10 @@ _REF = re.compile(r"[0-9a-f]{32}")
 _ADDRESS = re.compile(r"\S+@\S+")
 
 
+class CutShort(Exception):
+    """A list from outside goes on beyond what is read of it."""
+
+
 def read_object(body: bytes | str) -> dict[str, Any]:
     """A JSON object.
 

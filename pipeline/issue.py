@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -257,6 +257,13 @@ class Receipt(NamedTuple):
     provider_id: str = ""
     reason: str = ""
     later: bool = False
+
+
+class Shown(NamedTuple):
+    """What a provider's log shows: receipts for the copies that it took, and whether it was read to its end."""
+
+    receipts: Sequence[Receipt]
+    whole: bool = True
 
 
 class Notice(NamedTuple):

@@ -11,6 +11,7 @@ from pipeline.issue import Parcel, Receipt
 from pipeline.pace import Pace
 from pipeline.providers import Limits
 from pipeline.settle import Answered, GivenBack, LetGo, Lost, Outcome, Refused
+from pipeline.text import printable
 
 # Keys are not trusted to their last second.
 KEY_MARGIN = timedelta(minutes=5)
@@ -72,12 +73,12 @@ class Judge:
             return self._answered(flight, receipts)
         if isinstance(error, Recalled):
             if flight.batch.attempt == 1:
-                return GivenBack(flight.batch, str(error))
+                return self._not_taken(flight.batch, error)
             return self._unseen(flight.batch, "it was not sent again")
         if not isinstance(error, ProviderError):
             # A bug in the adapter; bytes may have left before it struck, and would again.
             self._stop_for(error, f"a bug in the provider: {type(error).__name__}", None)
-            return self._unseen(flight.batch, str(error) or type(error).__name__)
+            return self._unseen(flight.batch, printable(str(error)) or type(error).__name__)
         # Under a key that lives the provider answers for the first attempt too: what it refuses whole never left.
         first = flight.batch.attempt == 1 or (isinstance(error, CallRefused) and self.key_lives(flight.batch))
         return self._failed(flight, error) if first else self._nobody_can_tell(flight, error)
@@ -111,7 +112,10 @@ class Judge:
         if isinstance(error, CallRefused):
             return self._split(flight, error)
         self._back_off(flight.began, error)
-        return GivenBack(flight.batch, str(error))
+        return self._not_taken(flight.batch, error)
+
+    def _not_taken(self, batch: Batch, error: Exception) -> GivenBack:
+        return GivenBack(batch, printable(str(error)), batch.cap, batch.suspect)
 
     def _nobody_can_tell(self, flight: Flight, error: ProviderError) -> Outcome:
         if self.key_lives(flight.batch):
@@ -120,22 +124,22 @@ class Judge:
             self.unclear += 1
             if self.unclear >= MOST_UNCLEAR or not isinstance(error, Unclear):
                 self._pause_for(error)
-        return self._unseen(flight.batch, str(error))
+        return self._unseen(flight.batch, printable(str(error)))
 
     def _unseen(self, batch: Batch, reason: str) -> Outcome:
         return LetGo(batch) if self.key_lives(batch) else Lost(batch, reason)
 
     def _split(self, flight: Flight, error: CallRefused) -> Outcome:
         """Halve a refused batch; let a copy that is refused alone go last, and reject it if it is refused again."""
-        batch, copies = flight.batch, len(flight.parcel.copies)
+        batch, copies, said = flight.batch, len(flight.parcel.copies), printable(str(error))
         if copies > 1:
-            return GivenBack(batch, str(error), cap=(copies + 1) // 2)
+            return GivenBack(batch, said, cap=(copies + 1) // 2)
         if batch.suspect and self.some_accepted:
-            return Refused(batch, str(error))
+            return Refused(batch, said)
         self.refused += 1
         if self.refused >= MOST_REFUSED:
             self._pause_for(error)
-        return GivenBack(batch, str(error), suspect=True)
+        return GivenBack(batch, said, suspect=True)
 
     def _back_off(self, began: datetime, error: ProviderError) -> None:
         asked = error.retry_after if isinstance(error, NotProcessed) else None
@@ -148,7 +152,7 @@ class Judge:
         keyed = self.limits.key_lifetime is not None
         passes = isinstance(error, NotProcessed) or (keyed and isinstance(error, Unclear))
         asked = error.retry_after if isinstance(error, NotProcessed) and error.retry_after else SHORTEST_PAUSE
-        self._stop_for(error, str(error), self.now() + max(asked, SHORTEST_PAUSE) if passes else None)
+        self._stop_for(error, printable(str(error)), self.now() + max(asked, SHORTEST_PAUSE) if passes else None)
 
     def _stop_for(self, error: BaseException, said: str, resume_at: datetime | None) -> None:
         self.trouble = self.trouble or error

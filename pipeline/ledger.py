@@ -197,13 +197,23 @@ def resume(session: Session, issue: IssueRow) -> bool:
 
 
 def close(session: Session, issue: IssueRow, now: datetime) -> None:
-    """Call an issue sent, or in need of a decision, once no copy of it is on the way any more."""
+    """Call an issue sent, or in need of a decision, once no copy of it is on the way any more; until then it is not closed."""
     lock(session, issue.id)
     if is_on_the_way(session, issue):
+        closed = (IssueState.SENT, IssueState.NEEDS_DECISION)
+        _move_issue(session, issue, closed, state=IssueState.SENDING, closed_at=None)
         return
     state = IssueState.NEEDS_DECISION if _has_unknown(session, issue) else IssueState.SENT
     before = (IssueState.SENDING, IssueState.PAUSED, IssueState.NEEDS_DECISION)
     _move_issue(session, issue, before, state=state, closed_at=now, **_NO_PAUSE)
+
+
+def is_sending(session: Session, issue: IssueRow) -> bool:
+    """Whether an issue's copies may be handed over."""
+    return session.connection().execute(_SENDING, {"issue": issue.id}).first() is not None
+
+
+_SENDING = select(IssueRow.id).where(IssueRow.id == bindparam("issue"), IssueRow.state == IssueState.SENDING)
 
 
 def is_undecided(session: Session, issue: IssueRow) -> bool:
@@ -274,7 +284,7 @@ def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:
 def found(session: Session, issue: IssueRow, receipts: Sequence[Receipt], now: datetime) -> int:
     """Believe the provider's log about unknown copies; how many it settled."""
     lock(session, issue.id)
-    moved = believe(session, receipts, (DeliveryState.UNKNOWN,), now)
+    moved = believe(session, receipts, now)
     if moved:
         close(session, issue, now)
     return moved
@@ -374,6 +384,7 @@ def _move_issue(session: Session, issue: IssueRow, before: Sequence[IssueState],
 def lock(session: Session, issue_id: int | None) -> None:
     """Let nobody else change the issue between our counting and our verdict; writers of SQLite take turns anyway.
 
-    Whoever locks an issue, a reader and a copy locks them in this order. A claim may still add a batch meanwhile.
+    Whoever locks an issue, a reader and a copy locks them in this order. A claim may still take pending copies
+    meanwhile: they are on the way before and after.
     """
     session.exec(select(IssueRow.id).where(IssueRow.id == issue_id).with_for_update(key_share=True)).one()

@@ -1,6 +1,6 @@
 """Settle: the provider's answers at the counter, written down."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from operator import itemgetter
@@ -15,6 +15,7 @@ from pipeline.books import DeliveryRow, DeliveryState
 from pipeline.database import Utc
 from pipeline.issue import Parcel, Receipt
 from pipeline.rows import Rows, execute
+from pipeline.text import printable
 
 _UNSETTLED = (DeliveryState.SENDING, DeliveryState.UNKNOWN)
 
@@ -59,15 +60,17 @@ class LetGo(NamedTuple):
 Outcome = Answered | GivenBack | Refused | Lost | LetGo
 
 
-def settle(session: Session, outcomes: Sequence[Outcome], now: datetime, most_put_off: int) -> None:
+def settle(session: Session, outcomes: Sequence[Outcome], now: datetime, most_put_off: int) -> int:
     """Write down what came of calls: the answers, and what is known of those that brought none.
 
-    A copy that is put off comes back last and alone, and is rejected when that has happened `most_put_off` times.
+    A copy that is put off comes back last and alone, and is rejected when that has happened `most_put_off` times;
+    how many were is what comes back.
 
-    An answer that names its copies is believed even when it comes late, after somebody else has given the
-    batch up or begun the next attempt; its silence then says nothing.
+    An answer that accepts or rejects copies is believed even when it comes late, after somebody else has given
+    their batch up or begun its next attempt, as long as they are in no other. That it put copies off, or did not
+    name them, says nothing then.
     """
-    _settle_answers(session, [each for each in outcomes if isinstance(each, Answered)], now, most_put_off)
+    spent = _settle_answers(session, [each for each in outcomes if isinstance(each, Answered)], now, most_put_off)
     for outcome in outcomes:
         match outcome:
             case GivenBack(batch, reason, cap, suspect):
@@ -78,15 +81,16 @@ def settle(session: Session, outcomes: Sequence[Outcome], now: datetime, most_pu
                 batches.lose_sight(session, batch, now, reason)
             case LetGo(batch):
                 batches.let_go(session, batch)
+    return spent
 
 
-def _settle_answers(session: Session, answered: Sequence[Answered], now: datetime, most_put_off: int) -> None:
+def _settle_answers(session: Session, answered: Sequence[Answered], now: datetime, most_put_off: int) -> int:
     ended, alike, others = [], [], []
     for each in answered:
         same = _one_answer(each)
         if same:
             ended.append(each.batch)
-            alike.append((each.batch.id, after(same), same.provider_id, same.reason))
+            alike.append((each.batch.id, *_as_told(same)))
         else:
             others.append(each)
     end_attempts(session, ended, now)
@@ -96,8 +100,7 @@ def _settle_answers(session: Session, answered: Sequence[Answered], now: datetim
         for batch, state, its_id, why in alike:
             values = {"batch": batch, "after": state, "its_id": its_id, "why": why, "now": now}
             session.connection().execute(_settling_one(), values)
-    for each in others:
-        _settle_one_by_one(session, each, now, most_put_off)
+    return sum(_settle_one_by_one(session, each, now, most_put_off) for each in others)
 
 
 def _one_answer(answered: Answered) -> Receipt | None:
@@ -112,22 +115,31 @@ def _one_answer(answered: Answered) -> Receipt | None:
 _SAID = itemgetter(slice(1, None))
 
 
-def _settle_one_by_one(session: Session, answered: Answered, now: datetime, most_put_off: int) -> None:
+def _settle_one_by_one(session: Session, answered: Answered, now: datetime, most_put_off: int) -> int:
     batch = answered.batch
     current = end_attempts(session, [batch], now)
     refs = {copy.ref for copy in answered.parcel.copies}
     answers = {receipt.ref: receipt for receipt in answered.receipts if receipt.ref in refs}
-    believe(session, [each for each in answers.values() if not each.later], _UNSETTLED, now)
+    final = [(each.ref, *_as_told(each), batch.id) for each in answers.values() if not each.later]
+    if final:
+        execute(session, _settling_each, final, now=now)
+    if not current:
+        return 0
+    spent = 0
     for each in answers.values():
         if each.later:
-            this, times = col(DeliveryRow.ref) == each.ref, col(DeliveryRow.put_off) + 1
-            patient, spent = this & (times < most_put_off), this & (times >= most_put_off)
-            move_copies(session, spent, _UNSETTLED, DeliveryState.REJECTED, now, f"put off {most_put_off} times: {each.reason}")
-            last = {"batch_id": None, "suspect": True, "put_off": times}
-            move_copies(session, patient, _UNSETTLED, DeliveryState.PENDING, now, each.reason, **last)
-    if current:
-        silent = "the provider did not answer for it"
-        move_copies(session, of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, silent)
+            this, times, why = (
+                of(batch) & (col(DeliveryRow.ref) == each.ref),
+                col(DeliveryRow.put_off) + 1,
+                printable(each.reason),
+            )
+            tried, last = this & (times >= most_put_off), f"put off {most_put_off} times: {why}"
+            spent += move_copies(session, tried, (DeliveryState.SENDING,), DeliveryState.REJECTED, now, last)
+            back = {"batch_id": None, "suspect": True, "put_off": times}
+            move_copies(session, this, (DeliveryState.SENDING,), DeliveryState.PENDING, now, why, **back)
+    silent = "the provider did not answer for it"
+    move_copies(session, of(batch), (DeliveryState.SENDING,), DeliveryState.UNKNOWN, now, silent)
+    return spent
 
 
 def after(receipt: Receipt) -> DeliveryState:
@@ -135,19 +147,27 @@ def after(receipt: Receipt) -> DeliveryState:
     return DeliveryState.ACCEPTED if receipt.accepted else DeliveryState.REJECTED
 
 
-def believe(session: Session, receipts: Sequence[Receipt], before: Sequence[DeliveryState], now: datetime) -> int:
-    """Write down answers that are final, each at its copy; how many copies they moved."""
-    rows = [(each.ref, after(each), each.provider_id, each.reason) for each in receipts]
-    return execute(session, _believing(tuple(before)), rows, now=now).rowcount if rows else 0
+def _as_told(receipt: Receipt) -> tuple[DeliveryState, str, str]:
+    return after(receipt), printable(receipt.provider_id), printable(receipt.reason)
 
 
-@cache
-def _believing(before: tuple[DeliveryState, ...]) -> Callable[[Rows], Update]:
-    return lambda rows: _telling(col(DeliveryRow.ref) == rows.text(0), before, *map(rows.text, (1, 2, 3)))
+def believe(session: Session, receipts: Sequence[Receipt], now: datetime) -> int:
+    """Write down what a log shows of unknown copies; how many it moved."""
+    rows = [(each.ref, *_as_told(each)) for each in receipts]
+    return execute(session, _believing, rows, now=now).rowcount if rows else 0
+
+
+def _believing(rows: Rows) -> Update:
+    return _telling(col(DeliveryRow.ref) == rows.text(0), (DeliveryState.UNKNOWN,), *map(rows.text, (1, 2, 3)))
 
 
 def _settling(rows: Rows) -> Update:
     return _telling(col(DeliveryRow.batch_id) == rows.number(0), _UNSETTLED, *map(rows.text, (1, 2, 3)))
+
+
+def _settling_each(rows: Rows) -> Update:
+    this = (col(DeliveryRow.ref) == rows.text(0)) & (col(DeliveryRow.batch_id) == rows.number(4))
+    return _telling(this, _UNSETTLED, *map(rows.text, (1, 2, 3)))
 
 
 @cache

@@ -92,6 +92,11 @@ def plain(markup: str) -> str:
     return one_line(markup)
 
 
+def printable(said: str) -> str:
+    """What was said without what no database takes: zero characters (PostgreSQL) and halves of characters."""
+    return said if said.isprintable() else "".join(each for each in said if each.isprintable())
+
+
 def one_line(text: str) -> str:
     """The text without control, format-override and line characters, single-spaced, in NFC.
 

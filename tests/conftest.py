@@ -16,7 +16,7 @@ from sqlmodel import SQLModel
 
 from pipeline.collect import collect
 from pipeline.database import Database
-from pipeline.issue import Copy, Masthead, Parcel, Receipt, RenderedIssue, Slot, Story
+from pipeline.issue import Copy, Masthead, Parcel, Receipt, RenderedIssue, Shown, Slot, Story
 from pipeline.newsroom import Newsroom, open_newsroom
 from pipeline.providers import Limits
 from subscribers import roll
@@ -113,8 +113,8 @@ class FakeProvider:
         self.after(parcel)
         return [Receipt(copy.ref, accepted=True, provider_id="id") for copy in parcel.copies]
 
-    def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], _since: datetime) -> list[Receipt]:
-        return [self.log[copy.ref] for copy in copies if copy.ref in self.log]
+    def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], _since: datetime) -> Shown:
+        return Shown([self.log[copy.ref] for copy in copies if copy.ref in self.log])
 
 
 @dataclass

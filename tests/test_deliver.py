@@ -272,11 +272,11 @@ def test_an_answer_is_kept_though_the_database_fails_at_first(world: World, monk
     ready(world, 2)
     real, failures = settle, [1, 2]
 
-    def flaky(*args: Any) -> None:
+    def flaky(*args: Any) -> int:
         if failures:
             failures.pop()
             raise OperationalError("UPDATE", {}, Exception("database is locked"))
-        real(*args)
+        return real(*args)
 
     monkeypatch.setattr("pipeline.deliver.settle", flaky)
     assert route.publish(world.newsroom, world.slot).state == IssueState.SENT

@@ -363,7 +363,7 @@ def test_what_we_send_and_ask_is_valid_by_the_providers_own_document(fake: FakeA
     assert {each.ref for each in fake.accepted()} == {copy.ref for copy in COPIES}
     if ours.limits.has_log:
         found = ours.look_up(ISSUE, COPIES, datetime.now(UTC) - timedelta(minutes=1))
-        assert {receipt.ref for receipt in found} == {copy.ref for copy in COPIES}
+        assert {receipt.ref for receipt in found.receipts} == {copy.ref for copy in COPIES}
     assert fake.exchanges()
     for exchange in fake.exchanges():
         specs.judge(provider, exchange)

@@ -658,7 +658,11 @@ def test_a_parcel_whose_reader_is_erased_or_has_moved_is_not_made_again(book: Bo
 
 def test_how_many_have_left_is_counted_over_all_issues_since_an_instant(book: Book) -> None:
     everybody = 2 * 2 * len(IN_A_BATCH)
-    assert batches.left_since(book.session, BEFORE) == everybody
+    assert batches.left_since(book.session, BEFORE) == (everybody, book.id_of(BatchRow, key="2-home"))
     later = update(BatchRow).where(col(BatchRow.key) == "1-out").values(claimed_at=NOW)
     book.session.execute(later)
-    assert batches.left_since(book.session, BEFORE + timedelta(seconds=1)) == 2
+    assert batches.left_since(book.session, BEFORE + timedelta(seconds=1)) == (2, book.id_of(BatchRow, key="1-out"))
+    first = book.id_of(BatchRow, key="1-out")
+    assert batches.left_since(book.session, BEFORE, first).copies == everybody - 2
+    last = book.id_of(BatchRow, key="2-home")
+    assert batches.left_since(book.session, BEFORE, last) == (0, last)

@@ -23,7 +23,7 @@ from pipeline import publish as route
 from pipeline.books import BatchRow, DeliveryRow, IssueRow, IssueState
 from pipeline.database import Database
 from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear, UsageError
-from pipeline.issue import Copy, Event, Kind, Parcel, Receipt, RenderedIssue
+from pipeline.issue import Copy, Event, Kind, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.ledger import Decision
 from pipeline.newsroom import Newsroom
 from pipeline.providers import Limits
@@ -200,8 +200,8 @@ class Provider:
         self.keys[parcel.key] = Stored(self.machine.clock.at, parcel, answered)
         return answered
 
-    def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], _since: datetime) -> list[Receipt]:
-        return [Receipt(copy.ref, accepted=True) for copy in copies if self.log_shows and copy.ref in self.refs]
+    def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], _since: datetime) -> Shown:
+        return Shown([Receipt(copy.ref, accepted=True) for copy in copies if self.log_shows and copy.ref in self.refs])
 
 
 class Kept(NamedTuple):

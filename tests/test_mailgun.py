@@ -16,7 +16,7 @@ from urllib3 import Timeout
 
 from pipeline.config import Secrets
 from pipeline.errors import AccountRefused, CallRefused, NotProcessed, ProviderError, Unclear
-from pipeline.issue import Receipt
+from pipeline.issue import Receipt, Shown
 from pipeline.providers import build_provider
 from pipeline.providers.mailgun import HOSTS, MOST_COPIES, Mailgun
 from pipeline.text import wire_address
@@ -176,7 +176,7 @@ def test_the_log_shows_which_copies_it_took(fake: FakeHttp) -> None:
         entry(COPIES[2].ref, 1), entry("f" * 32, 2), entry(COPIES[0].ref, 3, **{"user-variables": {"delivery": COPIES[0].ref}})
     )
     fake.reply = log
-    assert mailgun(fake.url).look_up(ISSUE, COPIES, PARCEL.dated) == [
+    assert mailgun(fake.url).look_up(ISSUE, COPIES, PARCEL.dated).receipts == [
         Receipt(COPIES[2].ref, accepted=True, provider_id="<1@news.example.com>"),
         Receipt(COPIES[0].ref, accepted=True, provider_id="<3@news.example.com>"),
     ]
@@ -197,12 +197,12 @@ def test_the_log_is_read_page_by_page_until_everybody_is_found(fake: FakeHttp) -
     log = Log(*(entry(f"{place:032x}", place) for place in range(350)))
     fake.reply = log
     copies = [COPIES[0]._replace(ref=f"{place:032x}") for place in (5, 205)]
-    assert len(mailgun(fake.url).look_up(ISSUE, copies, PARCEL.dated)) == 2
+    assert len(mailgun(fake.url).look_up(ISSUE, copies, PARCEL.dated).receipts) == 2
     assert [asked["pagination"].get("token") for asked in log.asked] == [None, "100", "200"]
     validate_call(SPEC, HOSTS["us"], fake.calls[-1])
     log.asked.clear()
     copies.append(COPIES[0]._replace(ref="f" * 32))
-    assert len(mailgun(fake.url).look_up(ISSUE, copies, PARCEL.dated)) == 2
+    assert len(mailgun(fake.url).look_up(ISSUE, copies, PARCEL.dated).receipts) == 2
     assert len(log.asked) == 4
 
 
@@ -210,7 +210,7 @@ def test_the_log_is_read_page_by_page_until_everybody_is_found(fake: FakeHttp) -
 def test_a_page_that_is_not_full_or_has_no_next_is_the_last(fake: FakeHttp, entries: int, token: str | None) -> None:
     said = json.dumps({"items": [{}] * entries, "pagination": {"next": token}})
     fake.reply = lambda _number, _call: Reply(200, said)
-    assert mailgun(fake.url).look_up(ISSUE, COPIES, PARCEL.dated) == []
+    assert mailgun(fake.url).look_up(ISSUE, COPIES, PARCEL.dated) == Shown([])
     assert len(fake.calls) == 1
 
 
@@ -218,7 +218,7 @@ def test_a_log_without_end_is_given_up(fake: FakeHttp, monkeypatch: pytest.Monke
     monkeypatch.setattr("pipeline.providers.mailgun.MOST_PAGES", 3)
     said = json.dumps({"items": [{}] * 100, "pagination": {"next": "on"}})
     fake.reply = lambda _number, _call: Reply(200, said)
-    assert mailgun(fake.url).look_up(ISSUE, COPIES, PARCEL.dated) == []
+    assert mailgun(fake.url).look_up(ISSUE, COPIES, PARCEL.dated) == Shown([], whole=False)
     assert len(fake.calls) == 3
 
 

@@ -16,7 +16,7 @@ from pipeline.books import DeliveryRow, DeliveryState, IssueRow, IssueState, Pau
 from pipeline.config import WarmUp
 from pipeline.deliver import CLOCKS_DIFFER
 from pipeline.errors import AccountRefused, DecisionNeeded, FridayError, NotProcessed, ProviderError, Unclear, UsageError
-from pipeline.issue import Copy, Event, Kind, Parcel, Receipt, RenderedIssue, Slot
+from pipeline.issue import Copy, Event, Kind, Parcel, Receipt, RenderedIssue, Shown, Slot
 from pipeline.ledger import Decision, Report
 from pipeline.newsroom import Newsroom
 from subscribers import roll
@@ -321,7 +321,7 @@ class Forgetful(FakeProvider):
             raise Unclear("no answer")
         return receipts
 
-    def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> list[Receipt]:
+    def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Shown:
         self.asked.append(([copy.address for copy in copies], since))
         if self.log_trouble:
             raise self.log_trouble
@@ -543,7 +543,7 @@ def test_a_copy_that_another_runner_sent_again_in_vain_is_not_sent_a_third_time(
 def test_a_log_that_is_read_slowly_is_not_taken_for_a_later_one(world: World) -> None:
     @dataclass
     class Slow(Forgetful):
-        def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> list[Receipt]:
+        def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Shown:
             found = super().look_up(issue, copies, since)
             world.clock.wait(60)
             return found

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 
 from pipeline.config import Secrets
 from pipeline.errors import AccountRefused, CallRefused, NotProcessed, ProviderError, Unclear
-from pipeline.issue import Copy, Receipt
+from pipeline.issue import Copy, Receipt, Shown
 from pipeline.providers import build_provider
 from pipeline.providers.postmark import MOST_BYTES, MOST_COPIES, Postmark
 from pipeline.text import wire_address
@@ -242,8 +242,9 @@ def copies_of(count: int) -> list[Copy]:
 def test_the_search_shows_which_copies_it_took(fake: FakeHttp) -> None:
     log = Log((SINCE + timedelta(seconds=3), COPIES[0].ref), (SINCE, COPIES[2].ref), (SINCE, "f" * 32))
     fake.reply = log
-    receipts = postmark(fake.url).look_up(ISSUE, COPIES, SINCE)
-    assert sorted(receipts) == [
+    shown = postmark(fake.url).look_up(ISSUE, COPIES, SINCE)
+    assert shown.whole
+    assert sorted(shown.receipts) == [
         Receipt(COPIES[0].ref, accepted=True, provider_id="id-0001"),
         Receipt(COPIES[2].ref, accepted=True, provider_id="id-0003"),
     ]
@@ -259,10 +260,10 @@ def test_the_search_is_read_page_by_page_until_everybody_is_found(fake: FakeHttp
     copies = copies_of(1_200)
     log = Log(*((SINCE + timedelta(seconds=place), copy.ref) for place, copy in enumerate(copies)))
     fake.reply = log
-    assert len(postmark(fake.url).look_up(ISSUE, copies[:3], SINCE)) == 3
+    assert len(postmark(fake.url).look_up(ISSUE, copies[:3], SINCE).receipts) == 3
     assert [query["offset"] for query in log.queries] == ["0", "500", "1000"]
     log.queries.clear()
-    assert len(postmark(fake.url).look_up(ISSUE, copies[-3:], SINCE)) == 3
+    assert len(postmark(fake.url).look_up(ISSUE, copies[-3:], SINCE).receipts) == 3
     assert len(log.queries) == 1
 
 
@@ -271,15 +272,24 @@ def test_more_than_the_search_shows_is_asked_for_in_windows_of_time(fake: FakeHt
     log = Log(*((SINCE + timedelta(seconds=place // 5), copy.ref) for place, copy in enumerate(copies)))
     fake.reply = log
     wanted = [copies[0], copies[12_345], copies[24_999]]
-    assert {receipt.ref for receipt in postmark(fake.url).look_up(ISSUE, wanted, SINCE)} == {copy.ref for copy in wanted}
+    shown = postmark(fake.url).look_up(ISSUE, wanted, SINCE)
+    assert shown.whole
+    assert {receipt.ref for receipt in shown.receipts} == {copy.ref for copy in wanted}
     assert len(log.queries) < 80
 
 
 def test_a_search_without_end_is_given_up(fake: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.providers.postmark.MOST_PAGES", 5)
     fake.reply = lambda _number, _call: Reply(200, json.dumps({"TotalCount": 10_000, "Messages": [{}]}))
-    assert postmark(fake.url).look_up(ISSUE, COPIES, SINCE) == []
+    assert postmark(fake.url).look_up(ISSUE, COPIES, SINCE) == Shown([], whole=False)
     assert len(fake.calls) == 5
+
+
+def test_more_in_an_instant_than_the_search_shows_is_told(fake: FakeHttp) -> None:
+    copies = copies_of(12_000)
+    fake.reply = Log(*((SINCE, copy.ref) for copy in copies))
+    shown = postmark(fake.url).look_up(ISSUE, COPIES, SINCE)
+    assert not shown.whole
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pipeline.config import Secrets, Section, parse
 from pipeline.errors import ConfigError, Problem
-from pipeline.issue import Copy, Event, Notice, Parcel, Receipt, RenderedIssue
+from pipeline.issue import Copy, Event, Notice, Parcel, Receipt, RenderedIssue, Shown
 
 KEY = "FRIDAY_PROVIDER_KEY"
 WEBHOOK_KEY = "FRIDAY_WEBHOOK_KEY"
@@ -95,8 +95,8 @@ class Provider(Protocol):
             Unclear: nobody can tell.
         """
 
-    def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Sequence[Receipt]:
-        """What the provider's own log shows of copies that nobody can tell of: receipts for those it took.
+    def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Shown:
+        """What the provider's own log shows of copies that nobody can tell of.
 
         That it shows nothing proves nothing.
 

@@ -24,8 +24,8 @@ from pydantic import Field
 from pipeline.bounce import classify
 from pipeline.config import Secrets, WebAddress
 from pipeline.errors import AccountRefused, CallRefused, Forged, NotProcessed, ProviderError, Unclear
-from pipeline.foreign import dig, read_object, told, words
-from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue
+from pipeline.foreign import CutShort, dig, read_object, told, words
+from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.providers import KEY, WEBHOOK_KEY, Limits, ProviderOptions
 from pipeline.render import fill_in, headers
 from pipeline.text import wire_address
@@ -86,17 +86,20 @@ class Mailgun:
         reply = self.wire.call("POST", f"/v3/{self.domain}/messages", heads, body)
         return _receipts(reply, parcel)
 
-    def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> list[Receipt]:
+    def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Shown:
         """What its log shows as accepted since then, from the oldest on; it is read as far as 20,000 entries."""
         wanted = {copy.ref for copy in copies}
         found: dict[str, Receipt] = {}
-        for entry in self._log(since):
-            ref = _ref(entry)
-            if ref in wanted and (provider_id := _message_id(entry)):
-                found[ref] = Receipt(ref, accepted=True, provider_id=provider_id)
-            if len(found) == len(wanted):
-                break
-        return list(found.values())
+        try:
+            for entry in self._log(since):
+                ref = _ref(entry)
+                if ref in wanted and (provider_id := _message_id(entry)):
+                    found[ref] = Receipt(ref, accepted=True, provider_id=provider_id)
+                if len(found) == len(wanted):
+                    break
+        except CutShort:
+            return Shown(list(found.values()), whole=False)
+        return Shown(list(found.values()))
 
     def _log(self, since: datetime) -> Iterator[object]:
         heads = {"Authorization": self.authorization, "Content-Type": "application/json"}
@@ -112,6 +115,7 @@ class Mailgun:
             token = words(dig(reply.json, "pagination", "next"))
             if len(entries) < PAGE or not token:
                 return
+        raise CutShort
 
 
 def build(options: Options, secrets: Secrets, _here: Path) -> Mailgun:

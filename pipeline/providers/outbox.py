@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pipeline.config import Secrets
 from pipeline.errors import NotProcessed
-from pipeline.issue import Copy, Parcel, Receipt, RenderedIssue
+from pipeline.issue import Copy, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.mime import message
 from pipeline.providers import Limits, ProviderOptions
 
@@ -51,9 +51,9 @@ class Outbox:
             raise NotProcessed(f"cannot write to {folder}: {error.strerror or error}") from error
         return [Receipt(copy.ref, accepted=True, provider_id=f"{copy.ref}.eml") for copy in parcel.copies]
 
-    def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> list[Receipt]:
+    def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> Shown:
         """Nothing: under its key a parcel is simply written again."""
-        return []
+        return Shown([])
 
 
 def build(options: Options, _secrets: Secrets, here: Path) -> Outbox:

@@ -22,8 +22,8 @@ from pydantic import Field
 
 from pipeline.config import Secrets, WebAddress
 from pipeline.errors import AccountRefused, CallRefused, Forged, NotProcessed, ProviderError, Unclear
-from pipeline.foreign import dig, read_object, told, words
-from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue
+from pipeline.foreign import CutShort, dig, read_object, told, words
+from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.providers import KEY, WEBHOOK_KEY, Limits, ProviderOptions
 from pipeline.render import Message
 from pipeline.stencil import Stencil
@@ -113,22 +113,25 @@ class Postmark:
             raise _failure(reply)
         return _receipts(reply, parcel)
 
-    def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> list[Receipt]:
+    def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Shown:
         """What its message search finds under the issue's tag; it keeps messages for 45 days and shows 10,000 at most."""
         wanted = {copy.ref for copy in copies}
         found: dict[str, Receipt] = {}
-        for message in self._search(issue, since):
-            ref = dig(message, "Metadata", "delivery")
-            if ref in wanted and (provider_id := words(dig(message, "MessageID"))):
-                found[ref] = Receipt(ref, accepted=True, provider_id=provider_id)
-            if len(found) == len(wanted):
-                break
-        return list(found.values())
+        try:
+            for message in self._search(issue, since):
+                ref = dig(message, "Metadata", "delivery")
+                if ref in wanted and (provider_id := words(dig(message, "MessageID"))):
+                    found[ref] = Receipt(ref, accepted=True, provider_id=provider_id)
+                if len(found) == len(wanted):
+                    break
+        except CutShort:
+            return Shown(list(found.values()), whole=False)
+        return Shown(list(found.values()))
 
     def _search(self, issue: RenderedIssue, since: datetime) -> Iterator[object]:
         """Every message of the issue since then, in windows of time that each hold fewer than it shows."""
         begin, window, until = since, _FIRST_WINDOW, None
-        offset = 0
+        offset, shown = 0, True
         for _ in range(MOST_PAGES):
             page = self._page(issue, begin, until, offset)
             total, messages = dig(page, "TotalCount"), dig(page, "Messages")
@@ -142,9 +145,14 @@ class Postmark:
             offset += PAGE
             if messages and offset < min(total, MOST_FOUND):
                 continue
+            shown = shown and total < MOST_FOUND
             if until is None:
-                return
+                break
             begin, until, offset = until, None, 0
+        else:
+            shown = False
+        if not shown:
+            raise CutShort
 
     def _page(self, issue: RenderedIssue, begin: datetime, until: datetime | None, offset: int) -> object:
         query = {

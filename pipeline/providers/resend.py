@@ -23,7 +23,7 @@ from pipeline.bounce import classify
 from pipeline.config import Secrets, WebAddress
 from pipeline.errors import AccountRefused, CallRefused, ConfigError, Forged, NotProcessed, Problem, ProviderError, Unclear
 from pipeline.foreign import dig, read_object, told, words
-from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue
+from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.providers import KEY, WEBHOOK_KEY, Limits, ProviderOptions
 from pipeline.render import Message
 from pipeline.stencil import Stencil
@@ -89,9 +89,9 @@ class Resend:
         }
         return _receipts(self.wire.call("POST", "/emails/batch", heads, stencil.array(parcel.copies)), parcel)
 
-    def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> list[Receipt]:
+    def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> Shown:
         """Nothing: its list of mails cannot be searched, and under its key a parcel is simply sent again."""
-        return []
+        return Shown([])
 
 
 def build(options: Options, secrets: Secrets, _here: Path) -> Resend:

@@ -19,7 +19,7 @@ from pipeline.bounce import classify
 from pipeline.config import MailAddress, OneLine, Secrets
 from pipeline.envelope import LONGEST_LOCAL, return_path
 from pipeline.errors import AccountRefused, CallRefused, ConfigError, NotProcessed, Problem, ProviderError, Unclear
-from pipeline.issue import Copy, Kind, Parcel, Receipt, RenderedIssue
+from pipeline.issue import Copy, Kind, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.mime import message
 from pipeline.providers import Limits, ProviderOptions
 from pipeline.relay import Answer, Broken, Line, Relay, Security, Server
@@ -136,9 +136,9 @@ class Smtp:
                 return receipts + [Receipt(each.ref, accepted=False, reason=str(error), later=True) for each in not_begun]
         return receipts
 
-    def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> list[Receipt]:
+    def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> Shown:
         """Nothing: a mail server shows nobody its log."""
-        return []
+        return Shown([])
 
     def _mail(self, issue: RenderedIssue, parcel: Parcel, copy: Copy) -> _Mail:
         box, sender = self.return_path or issue.mailbox, wire_address(issue.sender)
