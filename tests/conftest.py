@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlmodel import SQLModel
 
+from pipeline import rows, settle
 from pipeline.collect import collect
 from pipeline.database import Database
 from pipeline.issue import Copy, Masthead, Parcel, Receipt, RenderedIssue, Shown, Slot, Story
@@ -178,6 +179,13 @@ def write_feed(path: Path, *stories: Story) -> None:
         for story in stories
     ]  # fmt: skip
     path.write_text(json.dumps({"version": "https://jsonfeed.org/version/1.1", "title": path.stem, "items": items}), "utf-8")
+
+
+@pytest.fixture(autouse=bool(os.environ.get("MUTANT_UNDER_TEST")))
+def statements_of_its_own() -> None:
+    """Let each test make the statements that it needs, or mutants of them would be tried on the first test alone that does."""
+    for cached in (rows._made, rows._in_columns, settle._settling_one):
+        cached.cache_clear()
 
 
 @pytest.fixture(scope="session")
