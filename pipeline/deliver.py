@@ -39,7 +39,7 @@ from pipeline.settle import Answered, LetGo, Lost, Outcome, Refused, settle
 # and has not left after half of it does not leave any more.
 PATIENCE = timedelta(minutes=5)
 # How long answers may wait to be written down together.
-LONGEST_WAIT = 1.0
+LONGEST_LINGER = 1.0
 # A provider's clock may be behind ours.
 CLOCKS_DIFFER = timedelta(minutes=5)
 POLL = 0.2
@@ -180,7 +180,7 @@ class Delivery:
         if self._aloft and (self._dry or delay or len(self._aloft) >= self._window):
             landed = self.landed.take(1, delay if delay and not self._dry else None)
             if landed and not any(each.error for each in landed):
-                landed += self.landed.take(min(self._quorum, len(self._aloft)) - len(landed), LONGEST_WAIT)
+                landed += self.landed.take(min(self._quorum, len(self._aloft)) - len(landed), LONGEST_LINGER)
             return landed
         if delay and not self.stopping.is_set():
             self.wait(delay)

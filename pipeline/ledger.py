@@ -197,7 +197,7 @@ def resume(session: Session, issue: IssueRow) -> bool:
 
 
 def close(session: Session, issue: IssueRow, now: datetime) -> None:
-    """Call an issue sent, or in need of a decision, once no copy of it is on the way any more; until then it is not closed."""
+    """Call an issue sent, or in need of a decision, once no copy of it is on the way; open it again where one is anew."""
     lock(session, issue.id)
     if is_on_the_way(session, issue):
         closed = (IssueState.SENT, IssueState.NEEDS_DECISION)
@@ -305,7 +305,7 @@ def send_again(session: Session, issue: IssueRow, refs: Sequence[str], most: int
         rows,
     ).rowcount  # fmt: skip
     if moved:
-        _move_issue(session, issue, (IssueState.NEEDS_DECISION,), state=IssueState.SENDING, closed_at=None)
+        close(session, issue, now)
     return moved
 
 
@@ -358,8 +358,6 @@ def resolve(session: Session, issue: IssueRow, decision: Decision, key: str | No
     unlinked = {"batch_id": None} if decision is Decision.RESEND else {}
     reason = f"decided by a person: {decision.value}"
     moved = move_copies(session, which, (DeliveryState.UNKNOWN,), states[decision], now, reason, **unlinked)
-    if moved and decision is Decision.RESEND:
-        _move_issue(session, issue, (IssueState.NEEDS_DECISION,), state=IssueState.SENDING, closed_at=None)
     close(session, issue, now)
     return moved
 

@@ -261,6 +261,9 @@ def test_undecided_are_those_that_were_closed_since_then(book: Book) -> None:
         book.only(DeliveryState.UNKNOWN, number=issue.number)
         ledger.close(book.session, issue, NOW)
     assert [each.number for each in ledger.undecided(book.session, NOW)] == [1, 2]
+    book.other.slot = "2026-11-20"
+    book.session.flush()
+    assert [each.number for each in ledger.undecided(book.session, NOW)] == [2, 1]
     assert ledger.undecided(book.session, NOW + timedelta(seconds=1)) == []
     book.only(DeliveryState.SKIPPED)
     ledger.close(book.session, book.one, NOW)

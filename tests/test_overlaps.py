@@ -170,7 +170,7 @@ def test_what_was_claimed_ahead_and_has_waited_long_does_not_leave_any_more(worl
 def test_answers_do_not_wait_long_for_others_to_be_written_down_with_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(deliver, "LONGEST_LINGER", 0.05)
     ready(world, 60)
     seen = threading.Event()
 
