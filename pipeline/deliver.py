@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
@@ -217,7 +217,7 @@ class Delivery:
             case Refused() | Lost():
                 self._done += copies
             case LetGo(batch):
-                self._again.append(batch)
+                self._again.append(replace(batch, runner=""))
         return outcome
 
     def _write(self, session: Session, judged: Sequence[Outcome], again: Sequence[Batch], room: int) -> tuple[Claim, int]:
@@ -274,9 +274,12 @@ class Delivery:
     def _once_more(self, session: Session, batch: Batch) -> tuple[list[tuple[Batch, Parcel]], int]:
         """Begin the next attempt of a batch, if its key lives and its bytes are the same; else nobody can tell.
 
-        An issue that is paused begins none: the batch stays as sending for the next run. Besides what may leave, how
-        many copies were lost sight of.
+        What this very run claimed and did not know of never left, and is given back. An issue that is paused begins
+        none: the batch stays as sending for the next run. Besides what may leave, how many copies were lost sight of.
         """
+        if batch.runner == self.runner and batch.attempt == 1:
+            batches.give_back(session, batch, self.now(), "it was claimed and did not leave")
+            return [], 0
         parcel = batches.parcel_again(session, self.issue, self._rendered, batch) if self._judge.key_lives(batch) else None
         if parcel is None:
             reason = "the call ended before the answer, and cannot be made again"
@@ -321,12 +324,15 @@ class Delivery:
         return self._asks_about_the_unknown()
 
     def _take_up_what_was_left(self) -> bool:
-        """Batches of runners that are gone, or silent for long: they go out again, or nobody can tell."""
+        """Batches of runners that are gone, or silent for long, and those that this run holds and does not know of.
+
+        The last were committed, though the database broke off before it said so.
+        """
         with self.database.read() as session:
             left = batches.in_flight(session, self.issue)
         known = self._aloft | {batch.id for batch in self._again}
         for batch in left:
-            held_by_another = batch.runner and self.is_running(batch.runner)
+            held_by_another = batch.runner not in ("", self.runner) and self.is_running(batch.runner)
             waits = held_by_another and self.now() - batch.attempted_at < PATIENCE
             if batch.id not in known and not waits:
                 self._again.append(batch)

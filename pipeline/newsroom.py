@@ -139,8 +139,7 @@ def _misplaced(raw: Mapping[str, Any], here: Path) -> list[Problem]:
 
 def is_running(runner: str) -> bool:
     """Whether a runner may still be at work: False only for a process of this machine that is gone."""
-    host, _, rest = runner.partition("/")
-    number, _, started = rest.partition("/")
+    host, number, started, *_ = runner.split("/")
     if host != os.uname().nodename:
         return True
     try:

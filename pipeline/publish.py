@@ -21,6 +21,7 @@ and a nervous operator are all handled by one sentence: call `publish(slot)` aga
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import count
 
 from pipeline import inbox, ledger
 from pipeline.books import IssueRow, IssueState, Pause
@@ -203,6 +204,10 @@ def look_up_unknown(newsroom: Newsroom) -> int:
     return sum(_settle_unknown(_delivery(newsroom, issue)) for issue in issues)
 
 
+# A process may have several runs at a time, and each knows its own batches.
+_RUNS = count(1)
+
+
 def _settle_unknown(delivery: Delivery) -> int:
     decided = delivery.decide_unknown()
     if decided.again:
@@ -217,7 +222,7 @@ def _delivery(
         newsroom.database,
         newsroom.provider,
         issue,
-        newsroom.runner,
+        f"{newsroom.runner}/{next(_RUNS)}",
         is_running,
         newsroom.now,
         newsroom.wait,

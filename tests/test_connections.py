@@ -435,12 +435,9 @@ def test_a_ledger_that_cannot_be_written_for_a_while_costs_time_and_no_copy(
     with monkeypatch.context() as patch:
         Failing(lambda number: number in (3, 4, 5, 9), how).lay_over(patch)
         sent = route.publish(replace(local_world.with_provider(provider), wait=wait), local_world.slot)
-    assert [each for each in waits if each > deliver.POLL] == [2, 4, 8, 2]
-    assert len(provider.got) == len(set(provider.got))
-    lost = {each.address for each in sent.unknown}
-    assert set(provider.got) | lost == set(readers)
-    if how != "after its commit":
-        assert (sent.state, lost) == (IssueState.SENT, set())
+    # What was committed, though the database broke off before it said so, is not waited for either.
+    assert waits == [2, 4, 8, 2]
+    assert (sent.state, sorted(provider.got)) == (IssueState.SENT, readers)
 
 
 @pytest.mark.parametrize("how", HOWS)
