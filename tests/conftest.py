@@ -278,6 +278,14 @@ def world(tmp_path: Path, database_url: str) -> Iterator[World]:
 
 
 @pytest.fixture
+def other(world: World) -> Iterator[Database]:
+    """The same database from another connection."""
+    made = Database(world.database.url)
+    yield made
+    made.engine.dispose()
+
+
+@pytest.fixture
 def local_world(tmp_path: Path) -> Iterator[World]:
     """A newsroom on SQLite, for what does not depend on the kind of database."""
     made = build_world(tmp_path, f"sqlite:///{tmp_path}/friday.db")

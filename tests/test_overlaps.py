@@ -3,7 +3,6 @@
 import gc
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -30,19 +29,10 @@ from pipeline.newsroom import Newsroom
 from pipeline.settle import Answered, settle
 from tests.conftest import FRIDAY, FakeProvider, World
 from tests.test_connections import Busy, counts, ready
-from tests.test_races import once
+from tests.test_races import on_postgresql, once
 
 KEY = timedelta(hours=24)
 LOG = {"has_log": True, "log_lag": timedelta(0)}
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-
-
-@pytest.fixture
-def other(world: World) -> Iterator[Database]:
-    """The same database from another connection."""
-    made = Database(world.database.url)
-    yield made
-    made.engine.dispose()
 
 
 def issue_of(world: World) -> IssueRow:

@@ -38,14 +38,6 @@ on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 
 
 @pytest.fixture
-def other(world: World) -> Iterator[Database]:
-    """The same database from another connection."""
-    made = Database(world.database.url)
-    yield made
-    made.engine.dispose()
-
-
-@pytest.fixture
 def elsewhere() -> Iterator[ThreadPoolExecutor]:
     """Where the others act."""
     with ThreadPoolExecutor(8) as pool:
@@ -456,16 +448,20 @@ def test_an_event_and_a_run_that_loses_sight_and_pauses_do_not_lock_each_other_o
 ) -> None:
     ready(world, 20)
     gate = Gate()
-    held = threading.Event()
+    held, fourth = threading.Event(), threading.Event()
     parcels: dict[int, Parcel] = {}
 
     def does(number: int, parcel: Parcel) -> None:
         parcels[number] = parcel
         gate.enter(number)
-        if number > 1:
+        if number > 4:
+            # It leaves while the others are still out, and comes home behind them.
+            assert fourth.wait(PATIENCE)
+        elif number > 1:
             assert held.wait(PATIENCE)
             if number == 4:
                 until(lambda: len(delivery.landed) >= 2)
+                fourth.set()
             raise Unclear("no answer")
 
     def come_home_together(settled: int, _copies: int) -> None:
