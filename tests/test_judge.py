@@ -1,5 +1,6 @@
 """What is written down of each end of a call, and when a run stops for it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -148,6 +149,13 @@ def test_what_did_not_reach_the_provider_comes_back_after_a_wait() -> None:
     judge = judging()
     assert fail(judge, NotProcessed("down")) == GivenBack(flight().batch, "down")
     assert (judge.pace.delay(FRIDAY), judge.trouble) == (1, None)
+
+
+@pytest.mark.parametrize("error", [NotProcessed("down"), Recalled("down")])
+def test_what_comes_back_keeps_its_smaller_size_and_its_place_at_the_end(error: Exception) -> None:
+    flown = flight(2, suspect=True)
+    capped = flown._replace(batch=replace(flown.batch, cap=3))
+    assert fail(judging(), error, capped) == GivenBack(capped.batch, "down", 3, suspect=True)
 
 
 def test_the_provider_says_how_long_to_wait() -> None:
