@@ -129,7 +129,7 @@ def _new_batches(
     parcels = _under_keys(copies, dated)
     made = [(parcel.key, parcel.digest(issue.digest)) for parcel in parcels]
     inserted = execute(session, _insert, made, issue=issue.id, runner=runner, dated=dated, now=now)
-    ids: dict[str, Any] = {key: batch for batch, key in inserted}
+    ids: dict[str, Any] = {row.key: row.id for row in inserted}
     members = [(ids[parcel.key], [row.id for row in rows]) for parcel, rows in zip(parcels, taken, strict=True)]
     if len(members) > FEW:
         moved = _move_each(session, [(row, batch) for batch, rows in members for row in rows], now)
@@ -161,12 +161,12 @@ def _move(
     session: Session, ids: Sequence[int], after: DeliveryState, now: datetime, *, batch: int | None = None, reason: str = ""
 ) -> int:
     """The guarded arrow from pending, for copies by their ids, into a batch if there is one."""
-    return execute(session, _moving, ids, after=after, now=now, why=reason, batch=batch).rowcount  # type: ignore[no-any-return]
+    return execute(session, _moving, ids, after=after, now=now, why=reason, batch=batch).rowcount
 
 
 def _move_each(session: Session, pairs: Sequence[tuple[int, int]], now: datetime) -> int:
     """The arrow to sending for copies by their ids, each into its own batch."""
-    return execute(session, _moving_each, pairs, after=DeliveryState.SENDING, now=now, why="").rowcount  # type: ignore[no-any-return]
+    return execute(session, _moving_each, pairs, after=DeliveryState.SENDING, now=now, why="").rowcount
 
 
 def _moving(rows: Rows) -> Update:

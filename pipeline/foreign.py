@@ -1,11 +1,12 @@
 """What others send as JSON, read without trust in its shape; it knows neither providers nor their words."""
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
-from pipeline.issue import Event, Kind
+from pipeline.issue import Copy, Event, Kind, Receipt, Shown
 
 _REF = re.compile(r"[0-9a-f]{32}")
 _ADDRESS = re.compile(r"\S+@\S+")
@@ -13,6 +14,21 @@ _ADDRESS = re.compile(r"\S+@\S+")
 
 class CutShort(Exception):
     """A list from outside goes on beyond what is read of it."""
+
+
+def accepted_in(told: Iterable[tuple[object, str]], copies: Sequence[Copy]) -> Shown:
+    """What a log shows of copies, from its entries' references and ids; it is read until everybody is found."""
+    wanted = {copy.ref for copy in copies}
+    found: dict[str, Receipt] = {}
+    try:
+        for ref, provider_id in told:
+            if isinstance(ref, str) and ref in wanted and provider_id:
+                found[ref] = Receipt(ref, accepted=True, provider_id=provider_id)
+            if len(found) == len(wanted):
+                break
+    except CutShort:
+        return Shown(list(found.values()), whole=False)
+    return Shown(list(found.values()))
 
 
 def read_object(body: bytes | str) -> dict[str, Any]:

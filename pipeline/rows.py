@@ -8,7 +8,20 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import JSON, Column, ColumnElement, Integer, Select, String, Text, bindparam, cast, func, literal_column
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    CursorResult,
+    Integer,
+    Select,
+    String,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+)
 from sqlalchemy.sql.base import Executable
 from sqlmodel import Session, select
 
@@ -34,25 +47,27 @@ class Rows:
         return cast(self.text(place), Integer)
 
 
-def execute(session: Session, statement: Callable[[Rows], Executable], rows: Sequence[object], **values: object) -> Any:
+def execute(
+    session: Session, statement: Callable[[Rows], Executable], rows: Sequence[object], **values: object
+) -> CursorResult[Any]:
     """The result of a statement for all rows at once. It is made once for each kind of database."""
     given = {"rows": orjson.dumps(rows).decode(), **values}
-    return session.connection().execute(_made(statement, is_postgres(session)), given)
+    return session.connection().execute(_made(statement, postgres=is_postgres(session)), given)
 
 
 @cache
-def _made(statement: Callable[[Rows], Executable], postgres: bool) -> Executable:  # noqa: FBT001 - cached by place
+def _made(statement: Callable[[Rows], Executable], *, postgres: bool) -> Executable:
     return statement(Rows(postgres=postgres))
 
 
 def columns(session: Session, query: Select[Any], **values: object) -> list[list[Any]]:
     """The columns of what a query finds, all in one order: its answer is one row with a JSON array for each of them."""
-    found = session.connection().execute(_in_columns(query, is_postgres(session)), values).one()
+    found = session.connection().execute(_in_columns(query, postgres=is_postgres(session)), values).one()
     return [orjson.loads(each or "[]") for each in found]
 
 
 @cache
-def _in_columns(query: Select[Any], postgres: bool) -> Executable:  # noqa: FBT001 - cached by place
+def _in_columns(query: Select[Any], *, postgres: bool) -> Executable:
     found = query.subquery().c
     if postgres:
         return select(*[cast(func.json_agg(column), String) for column in found])

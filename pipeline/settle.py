@@ -154,7 +154,7 @@ def _as_told(receipt: Receipt) -> tuple[DeliveryState, str, str]:
 def believe(session: Session, receipts: Sequence[Receipt], now: datetime) -> int:
     """Write down what a log shows of unknown copies; how many it moved."""
     rows = [(each.ref, *_as_told(each)) for each in receipts]
-    return execute(session, _believing, rows, now=now).rowcount  # type: ignore[no-any-return]
+    return execute(session, _believing, rows, now=now).rowcount
 
 
 def _believing(rows: Rows) -> Update:

@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -28,7 +27,7 @@ from pipeline.ledger import Decision
 from pipeline.newsroom import Newsroom
 from pipeline.settle import Answered, settle
 from tests.conftest import FRIDAY, FakeProvider, World
-from tests.test_connections import Busy, counts, ready
+from tests.test_connections import Busy, counts, ready, until
 from tests.test_races import on_postgresql, once
 
 KEY = timedelta(hours=24)
@@ -166,8 +165,7 @@ def test_answers_do_not_wait_long_for_others_to_be_written_down_with_them(
 
     def watch(_issue: Any, _parcel: Any) -> None:
         if len(provider.parcels) == 3:
-            while counts(world).get("accepted", 0) < 3:
-                time.sleep(0.01)
+            until(lambda: counts(world).get("accepted", 0) >= 3)
             seen.set()
 
     provider = FakeProvider(1, more=LOG, before=lambda parcel: watch(None, parcel))

@@ -24,7 +24,7 @@ from pydantic import Field
 from pipeline.bounce import classify
 from pipeline.config import Secrets, WebAddress
 from pipeline.errors import AccountRefused, CallRefused, Forged, NotProcessed, ProviderError, Unclear
-from pipeline.foreign import CutShort, dig, read_object, told, words
+from pipeline.foreign import CutShort, accepted_in, dig, read_object, told, words
 from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.providers import KEY, WEBHOOK_KEY, Limits, ProviderOptions
 from pipeline.render import fill_in, headers
@@ -88,18 +88,7 @@ class Mailgun:
 
     def look_up(self, _issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Shown:
         """What its log shows as accepted since then, from the oldest on; it is read as far as 20,000 entries."""
-        wanted = {copy.ref for copy in copies}
-        found: dict[str, Receipt] = {}
-        try:
-            for entry in self._log(since):
-                ref = _ref(entry)
-                if ref in wanted and (provider_id := _message_id(entry)):
-                    found[ref] = Receipt(ref, accepted=True, provider_id=provider_id)
-                if len(found) == len(wanted):
-                    break
-        except CutShort:
-            return Shown(list(found.values()), whole=False)
-        return Shown(list(found.values()))
+        return accepted_in(((_ref(entry), _message_id(entry)) for entry in self._log(since)), copies)
 
     def _log(self, since: datetime) -> Iterator[object]:
         heads = {"Authorization": self.authorization, "Content-Type": "application/json"}

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from pipeline.config import Secrets, WebAddress
 from pipeline.errors import AccountRefused, CallRefused, Forged, NotProcessed, ProviderError, Unclear
-from pipeline.foreign import CutShort, dig, read_object, told, words
+from pipeline.foreign import CutShort, accepted_in, dig, read_object, told, words
 from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.providers import KEY, WEBHOOK_KEY, Limits, ProviderOptions
 from pipeline.render import Message
@@ -115,18 +115,8 @@ class Postmark:
 
     def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Shown:
         """What its message search finds under the issue's tag; it keeps messages for 45 days and shows 10,000 at most."""
-        wanted = {copy.ref for copy in copies}
-        found: dict[str, Receipt] = {}
-        try:
-            for message in self._search(issue, since):
-                ref = dig(message, "Metadata", "delivery")
-                if ref in wanted and (provider_id := words(dig(message, "MessageID"))):
-                    found[ref] = Receipt(ref, accepted=True, provider_id=provider_id)
-                if len(found) == len(wanted):
-                    break
-        except CutShort:
-            return Shown(list(found.values()), whole=False)
-        return Shown(list(found.values()))
+        told = ((dig(each, "Metadata", "delivery"), words(dig(each, "MessageID"))) for each in self._search(issue, since))
+        return accepted_in(told, copies)
 
     def _search(self, issue: RenderedIssue, since: datetime) -> Iterator[object]:
         """Every message of the issue since then, in windows of time that each hold fewer than it shows."""
