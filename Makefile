@@ -11,7 +11,7 @@ endif
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SELF := $(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
-.PHONY: help demo test lint types imports check check-mail check-smtp crash faults bench-send mutants lock clean
+.PHONY: help demo test unit lint types imports check check-mail check-smtp crash faults bench-send mutants lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ demo: .venv/run ## the whole Friday on sample data, then the preview (SERVE=0 st
 
 test: .venv/dev ## the tests
 	@$(BIN)/pytest -n auto $(ARGS)
+
+unit: .venv/dev ## the tests that need no processes of their own: under a minute
+	@$(BIN)/pytest -n auto -m "not slow" $(ARGS)
 
 lint: .venv/dev ## format and lint
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

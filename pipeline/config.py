@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, time, timedelta
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -68,8 +69,13 @@ def _printable(value: str) -> str:
     return value
 
 
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def _zone(value: object) -> ZoneInfo:
-    names = available_timezones()
+    names = _zones()
     if isinstance(value, str) and value in names:
         return ZoneInfo(value)
     near = difflib.get_close_matches(str(value), names, 1, 0.6)

@@ -198,6 +198,16 @@ def postgres() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of an SQLite database with all tables: to make them takes longer than most tests do."""
+    path = tmp_path_factory.mktemp("empty") / "friday.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.engine.dispose()
+    return path.read_bytes()
+
+
 @contextmanager
 def made_database(at: str) -> Iterator[str]:
     """A database on a server, without tables."""
@@ -230,8 +240,9 @@ OTHERS_END = (
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database with nothing in it, once of each kind."""
+    """A database with all tables and nothing in them, once of each kind."""
     if request.param == "sqlite":
+        (tmp_path / "friday.db").write_bytes(request.getfixturevalue("empty"))
         yield f"sqlite:///{tmp_path}/friday.db"
         return
     engine: Engine = request.getfixturevalue("shared_postgres")
@@ -286,8 +297,9 @@ def other(world: World) -> Iterator[Database]:
 
 
 @pytest.fixture
-def local_world(tmp_path: Path) -> Iterator[World]:
+def local_world(tmp_path: Path, empty: bytes) -> Iterator[World]:
     """A newsroom on SQLite, for what does not depend on the kind of database."""
+    (tmp_path / "friday.db").write_bytes(empty)
     made = build_world(tmp_path, f"sqlite:///{tmp_path}/friday.db")
     yield made
     made.database.engine.dispose()

@@ -35,6 +35,8 @@ from subscribers.models import Why
 from tests.conftest import CONFIG, ROOT, WEEK, write_feed
 from tests.fake_http import OK, Call, FakeHttp, Reply, fake_http
 
+pytestmark = pytest.mark.slow
+
 TERM = """---
 term: GPU
 topic: Chips

@@ -20,6 +20,8 @@ from tests.trials.scenarios import SCENARIOS, Scenario, killed_database
 from tests.trials.server import own_server
 from tests.trials.stage import Stage, Stages
 
+pytestmark = pytest.mark.slow
+
 SEED = 3
 CRASHES = 4
 MAY_TRACE = shutil.which("strace") is not None

@@ -12,6 +12,8 @@ from tests.trials.faults import BEGIN, END, ROWS, Cell, between_marks, measure, 
 from tests.trials.judge import Verdict
 from tests.trials.stage import Stages
 
+pytestmark = pytest.mark.slow
+
 BY_NAME = {row.what: row for row in ROWS}
 FINE = Verdict(100, 0, 0, 0, ())
 

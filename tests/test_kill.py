@@ -16,6 +16,8 @@ from pipeline.schedule import WEEKDAYS
 from tests.conftest import FRIDAY, World, build_world
 from tests.fake_http import Call, FakeHttp, Reply, fake_http
 
+pytestmark = pytest.mark.slow
+
 READERS = 10_000
 
 

@@ -32,6 +32,8 @@ from subscribers.models import Subscriber, Why
 from tests.conftest import Clock, World
 from tests.test_friday import Killed
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("FRIDAY_MACHINE_EXAMPLES", "50"))
 STEPS = 12
 KEY_LIFETIME = timedelta(hours=24)

@@ -28,6 +28,8 @@ from subscribers.models import Subscriber, Suppression, Why
 from tests.conftest import FRIDAY, FakeProvider, World, build_world
 from tests.test_friday import Killed
 
+pytestmark = pytest.mark.slow
+
 READERS = 20_000
 TABLES = {"deliveries", "subscribers", "suppressions", "batches", "notices"}
 

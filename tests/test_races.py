@@ -34,6 +34,8 @@ from tests.conftest import FRIDAY, FakeProvider, World, build_world
 from tests.fake_http import Call, Reply, fake_http
 from tests.test_connections import PATIENCE, Busy, Gate, counts, ready, until
 
+pytestmark = pytest.mark.slow
+
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 

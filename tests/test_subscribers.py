@@ -20,16 +20,6 @@ NOW = datetime(2026, 11, 27, 8, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The file of a migrated database, made once."""
-    path = tmp_path_factory.mktemp("empty") / "friday.db"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.engine.dispose()
-    return path.read_bytes()
-
-
 @pytest.fixture
 def people(tmp_path: Path, empty: bytes) -> Iterator[Database]:
     """A database with nobody on the roll."""
