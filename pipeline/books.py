@@ -1,9 +1,9 @@
-"""The ledger's tables and the states that their rows may be in; nothing here acts."""
+"""The tables of ledger, notices and single mails, and the states that their rows may be in; nothing here acts."""
 
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy import JSON, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from pipeline.database import Utc
@@ -176,4 +176,39 @@ class NoticeRow(SQLModel, table=True):
     body: str = Field(sa_type=Text)
     came_at: datetime = Field(sa_type=Utc)
     applied_at: datetime | None = Field(default=None, sa_type=Utc)
+    trouble: str = ""
+
+
+class MailState(StrEnum):
+    """Where a single mail stands. `unknown`: nobody can tell whether the provider took it, and it is not sent again."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class MailRow(SQLModel, table=True):
+    """A mail to one person: what kind it is and what it is about. Its words are those of the template when it leaves."""
+
+    __tablename__ = "mails"
+    __table_args__ = (
+        one_of("state", MailState),
+        _where("mails_waiting", "settled_at IS NULL", "due_at"),
+        Index("mails_of_subscriber", "subscriber_id", "kind", "queued_at"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    ref: str = Field(unique=True)
+    kind: str
+    subscriber_id: int | None = Field(default=None, sa_column_args=[ForeignKey("subscribers.id", ondelete="CASCADE")])
+    about: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    state: str = MailState.QUEUED
+    attempts: int = 0
+    queued_at: datetime = Field(sa_type=Utc)
+    due_at: datetime = Field(sa_type=Utc)
+    attempted_at: datetime | None = Field(default=None, sa_type=Utc)
+    settled_at: datetime | None = Field(default=None, sa_type=Utc)
+    provider_id: str = ""
     trouble: str = ""

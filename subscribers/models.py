@@ -1,10 +1,12 @@
-"""The tables of people: who is on the roll and which addresses are never to be mailed."""
+"""The tables of people: who is on the roll, what was agreed to, what has changed, and whom never to mail."""
 
 import secrets
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import CheckConstraint
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from pipeline.database import Utc
@@ -41,30 +43,139 @@ def new_token() -> str:
     return secrets.token_urlsafe(16)
 
 
+_JSON = JSON().with_variant(JSONB(), "postgresql")
+_NOTHING = {"server_default": text("''")}
+# In the order of code points on PostgreSQL too, so that what begins alike lies together.
+Ordered = String().with_variant(String(collation="C"), "postgresql")
+
+
+def _of_subscriber(*, key: bool = False) -> Any:
+    """A column that names a subscriber and goes with that row."""
+    return Field(sa_column_args=[ForeignKey("subscribers.id", ondelete="CASCADE")], primary_key=key)
+
+
 class Subscriber(SQLModel, table=True):
-    """A person on the roll. `key` is the address as it is compared; `token` never expires."""
+    """A person on the roll. `key` is the address as it is compared; `token` never expires.
+
+    `zone` is an IANA name, `language` a tag of BCP 47; empty, both are the newsletter's. Until `paused_until`
+    no issue is sent. `attributes` are the publisher's own, by name.
+    """
 
     __tablename__ = "subscribers"
-    __table_args__ = (one_of("state", State),)
+    __table_args__ = (one_of("state", State), Index("subscribers_by_state_and_key", "state", "key"))
 
     id: int | None = Field(default=None, primary_key=True)
     address: str
-    key: str = Field(unique=True)
+    key: str = Field(sa_type=Ordered, unique=True)
     name: str = ""
     state: str = Field(default=State.ACTIVE, index=True)
     token: str = Field(default_factory=new_token, unique=True)
     source: str = ""
     joined: datetime = Field(sa_type=Utc)
     left: datetime | None = Field(default=None, sa_type=Utc)
+    zone: str = Field(default="", sa_column_kwargs=_NOTHING)
+    language: str = Field(default="", sa_column_kwargs=_NOTHING)
+    paused_until: datetime | None = Field(default=None, sa_type=Utc)
+    attributes: dict[str, str] = Field(default_factory=dict, sa_type=_JSON, sa_column_kwargs={"server_default": text("'{}'")})
+
+
+class LabelKind(StrEnum):
+    """A topic is chosen by the person, a tag is given by the publisher."""
+
+    TOPIC = "topic"
+    TAG = "tag"
+
+
+class Label(SQLModel, table=True):
+    """A topic or a tag of a subscriber."""
+
+    __tablename__ = "labels"
+    __table_args__ = (one_of("kind", LabelKind), Index("labels_by_name", "kind", "name", "subscriber_id"))
+
+    subscriber_id: int = _of_subscriber(key=True)
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+
+
+class NameWord(SQLModel, table=True):
+    """A word of a subscriber's name, casefolded, by whose beginning the person is found."""
+
+    __tablename__ = "name_words"
+
+    word: str = Field(sa_type=Ordered, primary_key=True)
+    subscriber_id: int = Field(sa_column_args=[ForeignKey("subscribers.id", ondelete="CASCADE")], primary_key=True, index=True)
+
+
+class Wording(SQLModel, table=True):
+    """The text that stood beside a form when somebody agreed to it, once for all who did. `digest` is SHA-256 in hex."""
+
+    __tablename__ = "wordings"
+
+    digest: str = Field(primary_key=True)
+    text: str = Field(sa_type=Text)
+    since: datetime = Field(sa_type=Utc)
+
+
+class SignUp(SQLModel, table=True):
+    """What a form sent in, kept at once and applied later, so that its answer tells nothing of the address."""
+
+    __tablename__ = "sign_ups"
+
+    id: int | None = Field(default=None, primary_key=True)
+    address: str
+    name: str = ""
+    topics: list[str] = Field(default_factory=list, sa_type=_JSON)
+    zone: str = ""
+    language: str = ""
+    form: str
+    wording: str = Field(foreign_key="wordings.digest")
+    network: str
+    agent: str
+    came_at: datetime = Field(sa_type=Utc)
+
+
+class Consent(SQLModel, table=True):
+    """The evidence that a person asked for the newsletter and confirmed it; void once that person has left.
+
+    `network` is the address of the asker's network, cut to /24 or /48; `agent` what the browser calls itself.
+    """
+
+    __tablename__ = "consents"
+
+    id: int | None = Field(default=None, primary_key=True)
+    subscriber_id: int = Field(sa_column_args=[ForeignKey("subscribers.id", ondelete="CASCADE")], index=True)
+    form: str
+    wording: str = Field(foreign_key="wordings.digest")
+    asked_at: datetime = Field(sa_type=Utc)
+    asked_network: str
+    asked_agent: str
+    confirmed_at: datetime | None = Field(default=None, sa_type=Utc)
+    confirmed_network: str = ""
+    confirmed_agent: str = ""
+    void_at: datetime | None = Field(default=None, sa_type=Utc)
+
+
+class Change(SQLModel, table=True):
+    """What happened to a subscriber, when and by whom. How it joined stands in the subscriber's own row."""
+
+    __tablename__ = "changes"
+    __table_args__ = (Index("changes_of_subscriber", "subscriber_id", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    subscriber_id: int = _of_subscriber()
+    at: datetime = Field(sa_type=Utc)
+    what: str
+    by: str
+    detail: dict[str, str] = Field(default_factory=dict, sa_type=_JSON)
 
 
 class Suppression(SQLModel, table=True):
-    """An address never to be mailed, whether or not it is on the roll."""
+    """An address never to be mailed, whether or not it is on the roll. Of an erased one, `key` is a keyed hash."""
 
     __tablename__ = "suppressions"
     __table_args__ = (one_of("why", Why),)
 
-    key: str = Field(primary_key=True)
+    key: str = Field(sa_type=Ordered, primary_key=True)
     why: str
     note: str = ""
     since: datetime = Field(sa_type=Utc)

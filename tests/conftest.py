@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlmodel import SQLModel
 
+import pipeline.staff  # noqa: F401 - all tables must be known where they are made and emptied
 from pipeline import rows, settle
 from pipeline.collect import collect
 from pipeline.database import Database
