@@ -323,11 +323,11 @@ def import_subscribers(file: Annotated[Path, typer.Argument(metavar="FILE.csv")]
 @people.command("unsubscribe")
 def unsubscribe(address: str) -> None:
     """Take one address off the roll."""
-    from subscribers import roll
+    from subscribers import history, roll
 
     newsroom = _newsroom(writes=True)
     with newsroom.database.write() as session:
-        found = roll.unsubscribe(session, roll.normalise(address).key, newsroom.now())
+        found = roll.unsubscribe(session, roll.normalise(address).key, newsroom.now(), history.COMMAND)
     if not found:
         raise UsageError("nobody of that address is on the roll")
     typer.echo("Unsubscribed.")
@@ -336,12 +336,12 @@ def unsubscribe(address: str) -> None:
 @people.command("suppress")
 def suppress(address: str, note: Annotated[str, typer.Option(help="Why, for yourself.")] = "") -> None:
     """Never mail an address again, whether or not it is on the roll."""
-    from subscribers import roll
+    from subscribers import history, roll
     from subscribers.models import Why
 
     newsroom = _newsroom(writes=True)
     with newsroom.database.write() as session:
-        new = roll.suppress(session, address, Why.MANUAL, newsroom.now(), note)
+        new = roll.suppress(session, address, Why.MANUAL, newsroom.now(), note, history.COMMAND)
     typer.echo("Suppressed." if new else "Suppressed already. Nothing changed.")
 
 

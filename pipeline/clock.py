@@ -26,7 +26,7 @@ class Bell:
 
     name: str
     every: timedelta
-    ring: Callable[[], None]
+    ring: Callable[[], object]
 
 
 @contextmanager

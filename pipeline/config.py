@@ -1,5 +1,6 @@
 """config.toml and the environment's secrets, read into one frozen value; every mistake at once, with its path."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, time, timedelta
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -27,6 +29,8 @@ from pipeline.schedule import WEEKDAYS, Schedule
 
 FILE = "config.toml"
 TEMPLATE = r"^[a-z0-9][a-z0-9-]*$"
+SLUG = r"^[a-z0-9][a-z0-9-]{0,39}$"
+LANGUAGE = r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$"
 Kind = TypeVar("Kind", bound="Section")
 
 
@@ -92,6 +96,13 @@ def _database(value: str) -> str:
     return value
 
 
+def _network(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return ip_network(value)
+    raise ValueError(f"{value!r} is not a network such as 10.0.0.0/8, 127.0.0.1 or 2001:db8::/32")
+
+
 def _colour(value: str) -> str:
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         raise ValueError("is not a colour such as #a3391a")
@@ -100,6 +111,7 @@ def _colour(value: str) -> str:
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 OneLine = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 
 
@@ -115,7 +127,8 @@ class Newsletter(Section):
     base_url: Annotated[WebAddress, AfterValidator(_origin)]
     signup_url: WebAddress | None = None
     glossary_url: WebAddress | None = None
-    language: Annotated[str, Field(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")] = "en"
+    language: Annotated[str, Field(pattern=LANGUAGE)] = "en"
+    languages: tuple[Annotated[str, Field(pattern=LANGUAGE)], ...] = ()
     stories: Annotated[int, Field(ge=1, le=20)] = 5
     fewest: Annotated[int, Field(ge=1, le=20)] = 1
 
@@ -147,10 +160,12 @@ class Storage(Section):
 
 
 class Web(Section):
-    """Where `friday serve` listens."""
+    """Where `friday serve` listens, how many sign-ups it takes in an hour, and the proxies whose headers it believes."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8010
+    sign_ups_per_hour: Annotated[int, Field(ge=1)] = 1_000
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class Mailbox(Section):
@@ -199,6 +214,7 @@ class _File(Section):
     folders: Folders = Folders()
     mailbox: Mailbox | None = None
     warm_up: WarmUp | None = None
+    topics: dict[Annotated[str, Field(pattern=SLUG)], OneLine] = Field(default_factory=dict)
     provider: dict[str, Any] = Field(default_factory=lambda: {"name": "outbox"})
     sources: tuple[dict[str, Any], ...] = ()
 
@@ -242,6 +258,7 @@ class Config:
     templates: Path
     mailbox: Mailbox | None
     warm_up: WarmUp | None
+    topics: Mapping[str, str]
     provider: Mapping[str, Any]
     sources: tuple[Mapping[str, Any], ...]
     secrets: Secrets
@@ -320,6 +337,7 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
         templates=here / file.folders.templates,
         mailbox=_placed(file.mailbox, here),
         warm_up=file.warm_up,
+        topics=file.topics,
         provider=file.provider,
         sources=file.sources,
         secrets=Secrets(environment),

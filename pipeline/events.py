@@ -12,7 +12,7 @@ from sqlmodel import Session, col, func, select, update
 
 from pipeline import ledger
 from pipeline.batches import move_copies
-from pipeline.books import DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, NoticeRow, Pause
+from pipeline.books import DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, MailRow, NoticeRow, Pause
 from pipeline.errors import UsageError
 from pipeline.issue import Event, Kind, Notice
 from pipeline.text import printable
@@ -83,7 +83,7 @@ def apply(session: Session, event: Event, now: datetime) -> None:
     delivery = _copy_of(session, event)
     if delivery:
         ledger.lock(session, delivery.issue_id)
-    reader = _reader_of(session, delivery)
+    reader = _reader_of(session, delivery) or _reader_of_mail(session, event)
     if delivery:
         _took(session, delivery, event, now)
     if event.kind is Kind.UNSUBSCRIBED:
@@ -106,6 +106,14 @@ def _reader_of(session: Session, delivery: DeliveryRow | None) -> Subscriber | N
     # Locked, so that of two soft bounces that are applied at once the second sees the first.
     query = select(Subscriber).where(Subscriber.id == (delivery.subscriber_id if delivery else None))
     return session.exec(query.with_for_update()).first() if delivery and delivery.subscriber_id else None
+
+
+def _reader_of_mail(session: Session, event: Event) -> Subscriber | None:
+    """Whom a single mail went to: a confirmation that bounces says as much of an address as an issue does."""
+    if not event.ref:
+        return None
+    mail = select(Subscriber).join(MailRow, col(MailRow.subscriber_id) == col(Subscriber.id))
+    return session.exec(mail.where(MailRow.ref == event.ref)).first()
 
 
 def _took(session: Session, delivery: DeliveryRow, event: Event, now: datetime) -> None:

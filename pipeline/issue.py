@@ -180,7 +180,8 @@ class RenderedIssue:
 
     `stand_ins` maps the name of a value (`address`, `unsubscribe_url`) to the token that stands for it
     in `html` and `text`. `mailbox` is the address of a box that is read for bounces and for mails by which
-    readers leave; empty where there is none.
+    readers leave; empty where there is none. What is `single` is no issue but a mail to one person, such as
+    the one that asks for a confirmation; its `slot` says which.
     """
 
     slot: str
@@ -196,12 +197,19 @@ class RenderedIssue:
     text: str
     stand_ins: Mapping[str, str] = field(hash=False)
     mailbox: str = ""
+    single: bool = False
+
+    @property
+    def tag(self) -> str:
+        """By what a provider's statistics and logs tell it from others."""
+        return self.slot if self.single else f"issue-{self.slot}"
 
     def to_json(self) -> str:
         """The canonical form that is stored and hashed; what came later than the first issues is there only if it is used."""
         values = asdict(self)
-        if not self.mailbox:
-            del values["mailbox"]
+        for name in ("mailbox", "single"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
     @classmethod

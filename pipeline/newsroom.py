@@ -23,7 +23,9 @@ from pipeline.issue import Masthead, Term
 from pipeline.pace import Ramp
 from pipeline.providers import Provider, build_provider
 from pipeline.schedule import Schedule
+from pipeline.secret import keys
 from pipeline.sources import Source, build_sources
+from subscribers.keys import Keys
 
 CLOCK_STEP = 10.0
 
@@ -80,6 +82,15 @@ class Newsroom:
         """How many copies a young domain may send a day."""
         plan = self.config.warm_up
         return Ramp(plan.begins, plan.first_day, plan.growth, self.schedule.zone) if plan else None
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The secrets by which tokens are signed and erased addresses known again; made when they are first needed.
+
+        Raises:
+            ConfigError: they can be neither read nor made.
+        """
+        return keys(self.config.secrets, self.config.path.parent)
 
     @cached_property
     def trust(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ import logging
 import re
 import textwrap
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from premailer import Premailer
 
 from pipeline import issue as vocabulary
 from pipeline.errors import ContentError, Problem
-from pipeline.issue import Copy, Issue, Line, RenderedIssue
+from pipeline.issue import Copy, Issue, Line, Masthead, RenderedIssue
 from pipeline.text import plain
 
 TEXT_WIDTH = 72
@@ -52,13 +52,12 @@ def render(issue: Issue, templates: Path) -> RenderedIssue:
     Raises:
         ContentError: a template is missing or broken.
     """
-    stand_ins = _stand_ins(issue)
-    language = issue.masthead.language
+    stand_ins = _stand_ins(repr(issue))
     values = {
         "issue": issue,
         "masthead": issue.masthead,
         "reader": stand_ins,
-        "direction": "rtl" if language.split("-")[0].lower() in _RIGHT_TO_LEFT else "ltr",
+        "direction": direction(issue.masthead.language),
     }
     html = _fill(templates, "issue.html", values)
     if not re.search(r"<\w", html):
@@ -82,6 +81,47 @@ def render(issue: Issue, templates: Path) -> RenderedIssue:
     )
 
 
+def render_mail(kind: str, masthead: Masthead, values: Mapping[str, object], templates: Path) -> RenderedIssue:
+    """A single mail, complete but for the address that it goes to.
+
+    Args:
+        kind: the name of its templates, `<kind>.html` and `<kind>.txt`; the text begins with a line `Subject: ...`.
+        masthead: what every mail of the newsletter has in common.
+        values: what the templates may print besides.
+        templates: their folder.
+
+    Raises:
+        ContentError: a template is missing or broken.
+    """
+    printed = {"masthead": masthead, "direction": direction(masthead.language), **values}
+    html = _inline(_fill(templates, f"{kind}.html", printed))
+    head, _, text = _fill(templates, f"{kind}.txt", printed).partition("\n")
+    name, _, subject = head.partition(":")
+    if name.strip().lower() != "subject" or not subject.strip():
+        raise ContentError([Problem(f"{templates / kind}.txt:1", "does not begin with a line such as Subject: Welcome")])
+    return RenderedIssue(
+        slot=f"mail-{kind}",
+        number=0,
+        title=masthead.title,
+        sender_name=masthead.sender_name,
+        sender=masthead.sender,
+        reply_to=masthead.reply_to,
+        base_url=masthead.base_url,
+        subject=" ".join(subject.split()),
+        preheader="",
+        html=html,
+        text=text.strip() + "\n",
+        stand_ins=_stand_ins(html),
+        mailbox=masthead.mailbox,
+        single=True,
+    )
+
+
+def direction(language: str) -> str:
+    """In which direction a language is written, as HTML says it."""
+    return "rtl" if language.split("-", maxsplit=1)[0].lower() in _RIGHT_TO_LEFT else "ltr"
+
+
 def address(issue: RenderedIssue, copy: Copy) -> Message:
     """One reader's copy: values escaped in HTML, as they are in text."""
     return Message(
@@ -103,8 +143,11 @@ def headers(issue: RenderedIssue, unsubscribe_url: str, unsubscribe_mail: str = 
     """The headers that make a copy a newsletter that can be left with one click (RFC 2369, 2919, 8058).
 
     `Feedback-ID` is Gmail's: three fields to tell complaints by, and a sender's name of 5 to 15 characters.
-    A provider that writes its own leaves it out.
+    A provider that writes its own leaves it out. A single mail is no newsletter, and says that a machine wrote it
+    (RFC 3834).
     """
+    if issue.single:
+        return {"Auto-Submitted": "auto-generated"}
     host = urlsplit(issue.base_url).hostname or "localhost"
     name = re.sub(r"[^\w ]", "", issue.title).strip()
     label = f"{name} " if name.isascii() and name else ""
@@ -128,13 +171,13 @@ def minutes_label(line: Line) -> str:
     return f"{line.minutes} min" if line.minutes else ""
 
 
-def _stand_ins(issue: Issue) -> dict[str, str]:
-    # Derived from the issue itself: the same for preview and sending, and no story can contain it.
-    mark = hashlib.sha256(repr(issue).encode()).hexdigest()[:16]
+def _stand_ins(content: str) -> dict[str, str]:
+    # Derived from what is printed itself: the same for preview and sending, and no story can contain it.
+    mark = hashlib.sha256(content.encode()).hexdigest()[:16]
     return {name: f"STANDIN{name.replace('_', '').upper()}{mark}" for name in _STAND_INS}
 
 
-def _fill(templates: Path, name: str, values: dict[str, object]) -> str:
+def _fill(templates: Path, name: str, values: Mapping[str, object]) -> str:
     try:
         return environment(templates, autoescape=name.endswith(".html")).get_template(name).render(values)
     except Exception as error:

@@ -5,13 +5,16 @@ import logging
 import signal
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
+from pipeline.admit import admit_all, forget_unconfirmed
 from pipeline.clock import Bell, ringing
 from pipeline.collect import collect
 from pipeline.listen import apply_notices, read_mailbox
+from pipeline.mail import send_due
 from pipeline.newsroom import Newsroom
 from pipeline.publish import look_up_unknown, publish_due
 from pipeline.web.pages import Server, listen
@@ -20,6 +23,9 @@ from pipeline.web.public import public_app
 EVERY = timedelta(seconds=30)
 HEARS_EVERY = timedelta(seconds=10)
 LOOKS_EVERY = timedelta(minutes=10)
+# Who signs up looks into the mailbox at once.
+WRITES_EVERY = timedelta(seconds=3)
+FORGETS_EVERY = timedelta(hours=6)
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +64,6 @@ def bells(newsroom: Newsroom) -> list[Bell]:
             if visit.trouble:
                 log.warning("source %s: %s", visit.source, visit.trouble)
 
-    def listen_to_all() -> None:
-        apply_notices(newsroom)
-
     def read_all_mail() -> None:
         read_mailbox(newsroom)
         apply_notices(newsroom)
@@ -70,8 +73,13 @@ def bells(newsroom: Newsroom) -> list[Bell]:
         if decided:
             log.info("the log of %s decided %s unknown copies", newsroom.provider_name, decided)
 
+    def write() -> None:
+        admit_all(newsroom)
+        send_due(newsroom)
+
     collects = timedelta(hours=newsroom.config.timetable.collect_every_hours)
     rung = [Bell("collect", collects, collect_all), Bell("publish", EVERY, publish)]
-    rung += [Bell("events", HEARS_EVERY, listen_to_all), Bell("unknown", LOOKS_EVERY, look_up)]
+    rung += [Bell("events", HEARS_EVERY, partial(apply_notices, newsroom)), Bell("unknown", LOOKS_EVERY, look_up)]
+    rung += [Bell("mails", WRITES_EVERY, write), Bell("unconfirmed", FORGETS_EVERY, partial(forget_unconfirmed, newsroom))]
     box = newsroom.config.mailbox
     return rung + ([Bell("mailbox", timedelta(minutes=box.every_minutes), read_all_mail)] if box else [])

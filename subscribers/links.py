@@ -9,3 +9,17 @@ def leave_url(base_url: str, token: str) -> str:
 def leave_mail(mailbox: str, token: str) -> str:
     """The mailto address by which a subscriber leaves; the token stands in the subject, whose case mail servers keep."""
     return f"mailto:{mailbox}?subject=leave-{token}"
+
+
+CONFIRM = "confirm"
+FORM = "form"
+
+
+def confirm_url(base_url: str, token: str) -> str:
+    """Where a sign-up is confirmed: shown by GET, done by POST."""
+    return f"{base_url}/c/{token}"
+
+
+def preferences_url(base_url: str, token: str) -> str:
+    """Where a subscriber says what to get, and how often."""
+    return f"{base_url}/p/{token}"

@@ -12,7 +12,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
 from pipeline.errors import UsageError
-from subscribers.models import State, Subscriber, Suppression, Why
+from subscribers import history
+from subscribers.history import What
+from subscribers.keys import Keys
+from subscribers.models import Consent, State, Subscriber, Suppression, Why
 
 NAME_LIMIT = 200
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -54,8 +57,18 @@ class Added:
     new: bool
 
 
-def add(session: Session, address: str, now: datetime, name: str = "", source: str = "command line") -> Added:
+def add(
+    session: Session, address: str, now: datetime, name: str = "", source: str = history.COMMAND, keys: Keys | None = None
+) -> Added:
     """Put an address on the roll as active; one that is there already, in whatever state, stays as it is.
+
+    Args:
+        session: to write with.
+        address: as it was typed.
+        now: when.
+        name: as the person writes it.
+        source: who put it there.
+        keys: by which an address that was erased is known again.
 
     Raises:
         UsageError: not a mail address, or one that is suppressed.
@@ -64,10 +77,11 @@ def add(session: Session, address: str, now: datetime, name: str = "", source: s
     found = by_key(session, normal.key)
     if found:
         return Added(found, new=False)
-    suppression = session.get(Suppression, normal.key)
+    suppression = suppressed(session, normal.key, keys)
     if suppression:
+        own_way = "; only a sign-up of the person's own brings it back" if suppression.why == Why.ERASED else ""
         raise UsageError(
-            f"this address is suppressed since {suppression.since:%Y-%m-%d} ({suppression.why}); nothing was added"
+            f"this address is suppressed since {suppression.since:%Y-%m-%d} ({suppression.why}); nothing was added{own_way}"
         )
     subscriber = Subscriber(address=normal.written, key=normal.key, name=clean_name(name), source=source, joined=now)
     new = add_new(session, [subscriber]) == 1
@@ -88,6 +102,12 @@ def add_new(session: Session, subscribers: Sequence[Subscriber]) -> int:
     return len(added.all())
 
 
+def suppressed(session: Session, key: str, keys: Keys | None) -> Suppression | None:
+    """The suppression of a compared address, also of one that was erased, if there are keys to know it by."""
+    known_as = [key, *(keys.blinded(key) if keys else ())]
+    return session.exec(select(Suppression).where(col(Suppression.key).in_(known_as))).first()
+
+
 def by_key(session: Session, key: str) -> Subscriber | None:
     """The subscriber of a compared address."""
     return session.exec(select(Subscriber).where(Subscriber.key == key)).first()
@@ -100,27 +120,32 @@ def by_token(session: Session, token: str) -> Subscriber | None:
     return session.exec(select(Subscriber).where(Subscriber.token == token)).first()
 
 
-def unsubscribe(session: Session, key: str, now: datetime) -> bool:
+def unsubscribe(session: Session, key: str, now: datetime, by: str = history.READER) -> bool:
     """Take a subscriber off the roll; False if nobody of that address was on it. Twice is as once."""
-    return _leave(session, col(Subscriber.key) == key, now)
+    return _leave(session, col(Subscriber.key) == key, now, by)
 
 
 def unsubscribe_by_token(session: Session, token: str, now: datetime) -> bool:
     """The same by the token of an unsubscribe link."""
     if not _TOKEN.fullmatch(token):
         return False
-    return _leave(session, col(Subscriber.token) == token, now)
+    return _leave(session, col(Subscriber.token) == token, now, history.READER)
 
 
-def _leave(session: Session, whom: ColumnElement[bool], now: datetime) -> bool:
-    if session.exec(select(Subscriber.id).where(whom)).first() is None:
-        return False
+def _leave(session: Session, whom: ColumnElement[bool], now: datetime, by: str) -> bool:
     still_here = col(Subscriber.state) != State.UNSUBSCRIBED
-    session.exec(update(Subscriber).where(whom, still_here).values(state=State.UNSUBSCRIBED, left=now))
+    leaving = update(Subscriber).where(whom, still_here).values(state=State.UNSUBSCRIBED, left=now)
+    ids = session.execute(leaving.returning(col(Subscriber.id))).scalars().all()
+    if not ids:
+        return session.exec(select(Subscriber.id).where(whom)).first() is not None
+    history.note(session, [each for each in ids if each is not None], What.LEFT, by, now)
+    # A link that confirms and was sent before lies in a mailbox still, for whoever clicks on everything.
+    void = update(Consent).where(col(Consent.subscriber_id).in_(ids), col(Consent.void_at).is_(None))
+    session.execute(void.values(void_at=now))
     return True
 
 
-def suppress(session: Session, address: str, why: Why, now: datetime, note: str = "") -> bool:
+def suppress(session: Session, address: str, why: Why, now: datetime, note: str = "", by: str = history.PROVIDER) -> bool:
     """Never mail an address again; False if it was suppressed already, for a reason that weighs as much or more.
 
     The subscriber is locked first, so that a copy is claimed either before this or never.
@@ -129,7 +154,7 @@ def suppress(session: Session, address: str, why: Why, now: datetime, note: str 
         UsageError: not a mail address.
     """
     key = normalise(address).key
-    session.exec(select(Subscriber.id).where(Subscriber.key == key).with_for_update()).first()
+    there = session.exec(select(Subscriber.id).where(Subscriber.key == key).with_for_update()).first()
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     new = insert(Suppression).values(key=key, why=why, note=note, since=now)
     weaker = list(Why)[: list(Why).index(why)]
@@ -141,7 +166,11 @@ def suppress(session: Session, address: str, why: Why, now: datetime, note: str 
         ).returning(col(Suppression.key))
     )
     session.expire_all()
-    return changed.first() is not None
+    if changed.first() is None:
+        return False
+    if there:
+        history.note(session, [there], What.SUPPRESSED, by, now, why=why.value)
+    return True
 
 
 def listed(session: Session, state: State | None = None) -> Iterator[tuple[Subscriber, str | None]]:

@@ -237,4 +237,15 @@ def test_the_public_pages_answer_to_their_own_host_and_to_loopback_only(public: 
 
 def test_nothing_of_the_newsroom_is_public(ready: World) -> None:
     paths = {getattr(each, "path", "") for each in public_app(ready.newsroom).routes}
-    assert paths == {"/", "/issues/{slot}", "/u/{token}", "/hooks/{provider}", "/healthz", "/public.css", "/icon.svg"}
+    assert paths == {
+        "/",
+        "/issues/{slot}",
+        "/subscribe",
+        "/c/{token}",
+        "/p/{token}",
+        "/u/{token}",
+        "/hooks/{provider}",
+        "/healthz",
+        "/public.css",
+        "/icon.svg",
+    }

@@ -147,7 +147,7 @@ def _common(issue: RenderedIssue) -> tuple[str, bytes]:
         ("h:Reply-To", wire_address(issue.reply_to)),
         *((f"h:{name}", value) for name, value in headers(issue, "%recipient.unsubscribe_url%", by_mail).items()),
         ("v:delivery", "%recipient.ref%"),
-        ("o:tag", f"issue-{issue.slot}"),
+        ("o:tag", issue.tag),
         ("o:tracking", "no"),
     ]
     boundary = issue.digest

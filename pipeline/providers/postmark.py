@@ -87,18 +87,23 @@ _TOLD_APART = (
 
 
 class Options(ProviderOptions):
-    """`stream` is the message stream, one for broadcasts; `base_url` overrides the host."""
+    """`stream` is the message stream of issues, one for broadcasts; `mail_stream` that of single mails.
+
+    `base_url` overrides the host.
+    """
 
     batch_size: Annotated[int, Field(ge=1, le=MOST_COPIES)] | None = None
     stream: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,30}$")] = "broadcast"
+    mail_stream: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,30}$")] = "outbound"
     base_url: WebAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Postmark:
-    """One server of an account, and one of its streams."""
+    """One server of an account, and two of its streams."""
 
     stream: str
+    mail_stream: str
     wire: Wire
     limits: Limits
     token: str = field(repr=False)
@@ -106,7 +111,8 @@ class Postmark:
 
     def send(self, issue: RenderedIssue, parcel: Parcel) -> list[Receipt]:
         """One POST for the whole parcel; Postmark answers for each message, in their order."""
-        stencil = Stencil(issue, lambda copy, message: letter(issue, parcel, self.stream, copy, message))
+        stream = self.mail_stream if issue.single else self.stream
+        stencil = Stencil(issue, lambda copy, message: letter(issue, parcel, stream, copy, message))
         heads = {**self._heads, "Content-Type": "application/json"}
         reply = self.wire.call("POST", "/email/batch", heads, stencil.array(parcel.copies))
         if reply.status != HTTPStatus.OK:
@@ -148,7 +154,7 @@ class Postmark:
         query = {
             "count": PAGE,
             "offset": offset,
-            "tag": _tag(issue),
+            "tag": issue.tag,
             "messagestream": self.stream,
             "fromdate": _eastern(begin),
             **({"todate": _eastern(until)} if until else {}),
@@ -171,7 +177,7 @@ def build(options: Options, secrets: Secrets, _here: Path) -> Postmark:
     wire = Wire("Postmark", options.base_url or HOST, limits.connections)
     password = secrets.get(WEBHOOK_KEY)
     hook = PostmarkHook(password) if password else None
-    return Postmark(options.stream, wire, limits, secrets.get(KEY) or "", hook)
+    return Postmark(options.stream, options.mail_stream, wire, limits, secrets.get(KEY) or "", hook)
 
 
 def letter(issue: RenderedIssue, parcel: Parcel, stream: str, copy: Copy, message: Message) -> dict[str, object]:
@@ -188,7 +194,7 @@ def letter(issue: RenderedIssue, parcel: Parcel, stream: str, copy: Copy, messag
         "To": copy.address,
         "ReplyTo": wire_address(issue.reply_to),
         "Subject": message.subject,
-        "Tag": _tag(issue),
+        "Tag": issue.tag,
         "HtmlBody": message.html,
         "TextBody": message.text,
         "Headers": [{"Name": name, "Value": value} for name, value in heads.items()],
@@ -301,10 +307,6 @@ def _failure(reply: Reply) -> ProviderError:
         return NotProcessed("Postmark asks to wait", reply.retry_after)
     kind, what = _STATUSES.get(status, (Unclear, ""))
     return kind(f"Postmark answered {status}" + (f": {what}" if what else ""))
-
-
-def _tag(issue: RenderedIssue) -> str:
-    return f"issue-{issue.slot}"
 
 
 def _eastern(moment: datetime) -> str:

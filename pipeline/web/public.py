@@ -1,4 +1,4 @@
-"""What everybody may see: the past issues, and the page by which a reader leaves. Nothing of the newsroom."""
+"""What everybody may see: the past issues, and the pages of readers. Nothing of the newsroom."""
 
 from urllib.parse import urlsplit
 
@@ -10,8 +10,7 @@ from pipeline.newsroom import Newsroom
 from pipeline.render import public_page
 from pipeline.web.hooks import add_hooks
 from pipeline.web.pages import LOOPBACK, issue_page, make_app, page_environment, serve_file
-from subscribers import roll
-from subscribers.models import State
+from pipeline.web.reader import add_readers_pages, form_values
 
 
 def public_app(newsroom: Newsroom) -> FastAPI:
@@ -22,14 +21,16 @@ def public_app(newsroom: Newsroom) -> FastAPI:
     for name in ("public.css", "icon.svg"):
         serve_file(app, newsroom.config.templates, name)
 
-    def page(name: str, status: int = 200, **values: object) -> HTMLResponse:
+    def page(name: str, status: int = 200, /, **values: object) -> HTMLResponse:
         return HTMLResponse(pages.get_template(name).render(masthead=newsroom.masthead, **values), status)
+
+    gate = add_readers_pages(app, newsroom, page)
 
     @app.api_route("/", methods=["GET", "HEAD"])
     def home() -> HTMLResponse:
         with newsroom.database.read() as session:
             issues = [(issue.slot, issue.number, issue.rendered.subject) for issue in ledger.published(session)]
-        return page("home.html", issues=issues)
+        return page("home.html", issues=issues, **form_values(newsroom, gate))
 
     @app.api_route("/issues/{slot}", methods=["GET", "HEAD"])
     def issue(slot: str) -> Response:
@@ -38,25 +39,6 @@ def public_app(newsroom: Newsroom) -> FastAPI:
         if found is None or found.enrolled_at is None:
             return page("message.html", 404, title="No such issue", text="Nothing was published under this address.")
         return issue_page(public_page(found.rendered), frame_ancestors="'none'")
-
-    @app.api_route("/u/{token}", methods=["GET", "HEAD"])
-    def leaving(token: str) -> HTMLResponse:
-        with newsroom.database.read() as session:
-            subscriber = roll.by_token(session, token)
-        if subscriber is None:
-            return page("message.html", 404, title="This link is not known", text=_UNKNOWN_LINK)
-        if subscriber.state == State.UNSUBSCRIBED:
-            return page("message.html", title="You have left", text="No more issues are sent to you.")
-        return page("leave.html", token=token)
-
-    @app.post("/u/{token}")
-    def leave(token: str) -> HTMLResponse:
-        # RFC 8058: no cookie, no redirect, whatever the body says; doing it twice is as doing it once.
-        with newsroom.database.write() as session:
-            found = roll.unsubscribe_by_token(session, token, newsroom.now())
-        if not found:
-            return page("message.html", 404, title="This link is not known", text=_UNKNOWN_LINK)
-        return page("message.html", title="You have left", text="No more issues are sent to you.")
 
     add_hooks(app, newsroom)
 
@@ -71,6 +53,3 @@ def public_app(newsroom: Newsroom) -> FastAPI:
         return PlainTextResponse("ok")
 
     return app
-
-
-_UNKNOWN_LINK = "It may have been cut in two by a mail program. Copy all of it from the end of an issue, or reply to one."
