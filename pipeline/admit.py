@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from pathlib import Path
 
 from jinja2 import TemplateError
 from sqlmodel import Session
@@ -30,14 +31,26 @@ def wording(newsroom: Newsroom) -> str:
         ContentError: its template is missing or broken.
     """
     folder = newsroom.config.templates / "web"
-    weekday = newsroom.schedule.current(newsroom.now()).at.astimezone(newsroom.schedule.zone)
+    slot = newsroom.schedule.current(newsroom.now()).at.astimezone(newsroom.schedule.zone)
+    return " ".join(_fill(folder, "wording.txt", {"masthead": newsroom.masthead, "weekday": f"{slot:%A}"}).split())
+
+
+def _fill(folder: Path, name: str, values: dict[str, object]) -> str:
     try:
-        text = environment(folder, autoescape=False).get_template("wording.txt").render(
-            masthead=newsroom.masthead, weekday=f"{weekday:%A}"
-        )  # fmt: skip
+        return environment(folder, autoescape=name.endswith(".html")).get_template(name).render(values)
     except (TemplateError, OSError, UnicodeDecodeError) as error:
-        raise ContentError([template_problem(folder, "wording.txt", error)]) from error
-    return " ".join(text.split())
+        raise ContentError([template_problem(folder, name, error)]) from error
+
+
+def snippet(newsroom: Newsroom) -> str:
+    """The sign-up form for other sites: one piece of HTML without scripts. It needs one click more, on a page of ours.
+
+    Raises:
+        ContentError: a template is missing or broken.
+    """
+    folder = newsroom.config.templates / "web"
+    values = {"masthead": newsroom.masthead, "topics": newsroom.config.topics, "wording": wording(newsroom)}
+    return _fill(folder, "snippet.html", values)
 
 
 def keep(newsroom: Newsroom, asked: Asked) -> None:
@@ -54,7 +67,7 @@ def admit_all(newsroom: Newsroom) -> int:
             waiting = consent.waiting(session, AT_A_TIME)
         for sign_up in waiting:
             with newsroom.database.write() as session:
-                admitted = consent.admit(session, sign_up, newsroom.now())
+                admitted = consent.admit(session, sign_up, newsroom.keys, newsroom.now())
                 if admitted and admitted.answer and _may_be_written_to(newsroom, session, admitted.subscriber_id):
                     about = {"consent": str(admitted.consent_id)} if admitted.answer is Answer.CONFIRM else {}
                     mail.queue(session, admitted.answer.value, admitted.subscriber_id, newsroom.now(), about)
@@ -76,7 +89,7 @@ def look(newsroom: Newsroom, token: str) -> Confirmed:
         return Confirmed.UNKNOWN
     with newsroom.database.read() as session:
         found = consent.find(session, number)
-        return consent.stands(session, *found, newsroom.now()) if found else Confirmed.UNKNOWN
+        return consent.stands(session, *found, newsroom.keys, newsroom.now()) if found else Confirmed.UNKNOWN
 
 
 def confirm(newsroom: Newsroom, token: str, proof: Proof) -> tuple[Confirmed, Subscriber | None]:

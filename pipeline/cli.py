@@ -280,7 +280,7 @@ def add_subscriber(address: str, name: Annotated[str, typer.Option(help="As the 
 
     newsroom = _newsroom(writes=True)
     with newsroom.database.write() as session:
-        added = roll.add(session, address, newsroom.now(), name)
+        added = roll.add(session, address, newsroom.now(), name, keys=newsroom.keys)
     typer.echo("Added." if added.new else f"Known already: {added.subscriber.state}. Nothing changed.")
 
 
@@ -343,6 +343,30 @@ def suppress(address: str, note: Annotated[str, typer.Option(help="Why, for your
     with newsroom.database.write() as session:
         new = roll.suppress(session, address, Why.MANUAL, newsroom.now(), note, history.COMMAND)
     typer.echo("Suppressed." if new else "Suppressed already. Nothing changed.")
+
+
+@people.command("erase")
+def erase_subscriber(
+    address: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask at a terminal.")] = False
+) -> None:
+    """Remove a person wherever they stand, for good. A keyed hash stays, so that nobody else brings them back."""
+    from pipeline import person
+
+    newsroom = _newsroom(writes=True)
+    question = "Erase all that is held of this person? Nothing brings it back."
+    if sys.stdin.isatty() and not yes and not typer.confirm(question, err=True):
+        raise DecisionNeeded("nothing was erased")
+    if not person.erase(newsroom, address):
+        raise UsageError("nothing is held of that address")
+    typer.echo("Erased.")
+
+
+@people.command("form")
+def sign_up_form() -> None:
+    """Print a sign-up form for other sites: one piece of HTML, without scripts."""
+    from pipeline import admit
+
+    typer.echo(admit.snippet(_newsroom()), nl=False)
 
 
 def _newsroom(*, writes: bool = False, drafts: bool = False) -> "Newsroom":

@@ -99,6 +99,19 @@ class Database:
             what = f"the database is at revision {self.revision} and this version of Friday needs {HEAD}"
             raise ConfigError([Problem("database.url", what, "run `friday collect`, which migrates it")])
 
+    def scrub(self) -> None:
+        """Leave nothing behind of what was deleted, as far as the database lets us say so.
+
+        SQLite overwrites it, and is made to take over and empty its log; a reader at this moment keeps the log for
+        the next time. PostgreSQL frees it at once instead of some time later.
+        """
+        engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("VACUUM"))
+            else:
+                connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+
     def migrate(self) -> None:
         """Bring the tables to the current revision, all of it or nothing; one process at a time."""
         from pipeline.migrations import HEAD
@@ -134,6 +147,8 @@ def _sqlite_engine(url: str) -> Engine:
         _set_journal(connection, "wal" if wal else "delete")
         connection.execute(f"PRAGMA synchronous = {'FULL' if wal else 'EXTRA'}")
         connection.execute("PRAGMA foreign_keys = ON")
+        # What is deleted is overwritten: whoever is erased is not to be read out of the file.
+        connection.execute("PRAGMA secure_delete = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -94,7 +94,7 @@ def waiting(session: Session, most: int) -> Sequence[SignUp]:
     return session.exec(select(SignUp).order_by(col(SignUp.id)).limit(most)).all()
 
 
-def admit(session: Session, sign_up: SignUp, now: datetime) -> Admitted | None:
+def admit(session: Session, sign_up: SignUp, keys: Keys, now: datetime) -> Admitted | None:
     """Apply a sign-up; None if somebody else has done so.
 
     A new address becomes pending. Whoever is on the roll stays as they are until they confirm; an active reader
@@ -104,8 +104,7 @@ def admit(session: Session, sign_up: SignUp, now: datetime) -> Admitted | None:
     if taken.rowcount == 0:  # type: ignore[attr-defined]
         return None
     address = roll.normalise(sign_up.address)
-    # An erased address is not found by its key, so it may come back.
-    if session.get(Suppression, address.key):
+    if _is_barred(session, address.key, keys):
         return Admitted(None)
     subscriber = roll.by_key(session, address.key) or _new(session, sign_up, address, now)
     if subscriber.id is None:
@@ -154,7 +153,13 @@ def find(session: Session, consent_id: int) -> tuple[Consent, Subscriber] | None
     return (found[0], found[1]) if found else None
 
 
-def stands(session: Session, consent: Consent, subscriber: Subscriber, now: datetime) -> Confirmed:
+def _is_barred(session: Session, key: str, keys: Keys) -> bool:
+    """Whether an address must not even be asked for a confirmation: it is suppressed, and not only because it was erased."""
+    suppression = roll.suppressed(session, key, keys)
+    return suppression is not None and suppression.why != Why.ERASED
+
+
+def stands(session: Session, consent: Consent, subscriber: Subscriber, keys: Keys, now: datetime) -> Confirmed:
     """What following the link of this consent would come to."""
     if consent.void_at:
         return Confirmed.TOO_LATE
@@ -162,7 +167,7 @@ def stands(session: Session, consent: Consent, subscriber: Subscriber, now: date
         return Confirmed.ALREADY
     if now > consent.asked_at + CONFIRM_WITHIN:
         return Confirmed.TOO_LATE
-    return Confirmed.BARRED if session.get(Suppression, subscriber.key) else Confirmed.WELCOME
+    return Confirmed.BARRED if _is_barred(session, subscriber.key, keys) else Confirmed.WELCOME
 
 
 def confirm(session: Session, consent_id: int, proof: Proof, keys: Keys, now: datetime) -> tuple[Confirmed, Subscriber | None]:
@@ -177,7 +182,7 @@ def confirm(session: Session, consent_id: int, proof: Proof, keys: Keys, now: da
     session.exec(select(Subscriber.id).where(Subscriber.id == subscriber.id).with_for_update()).one()
     session.refresh(consent)
     session.refresh(subscriber)
-    outcome = stands(session, consent, subscriber, now)
+    outcome = stands(session, consent, subscriber, keys, now)
     if outcome is not Confirmed.WELCOME:
         return outcome, subscriber
     consent.confirmed_at, consent.confirmed_network, consent.confirmed_agent = now, proof.network, proof.agent[:AGENT_LIMIT]

@@ -1,7 +1,7 @@
 """The embedded default: one complete .eml file per copy in a folder. It honours keys for good."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -54,6 +54,12 @@ class Outbox:
     def look_up(self, _issue: RenderedIssue, _copies: Sequence[Copy], _since: datetime) -> Shown:
         """Nothing: under its key a parcel is simply written again."""
         return Shown([])
+
+    def forget(self, refs: Collection[str]) -> None:
+        """Delete the copies of somebody who was erased."""
+        for ref in refs:
+            for path in self.path.glob(f"*/{ref}.*"):
+                path.unlink(missing_ok=True)
 
 
 def build(options: Options, _secrets: Secrets, here: Path) -> Outbox:
