@@ -254,6 +254,9 @@ def test_the_clock_goes_on_with_the_oldest_that_a_ramp_has_paused_until_now(book
     ledger.resume(session, book.one)
     ledger.pause(session, book.one, Pause.RAMP, "tomorrow", NOW)
     assert ledger.to_go_on_with(session, NOW, spreads=False) is book.one
+    book.one.slot = "2026-12-11"
+    session.flush()
+    assert ledger.to_go_on_with(session, NOW, spreads=False) is book.other
 
 
 def test_undecided_are_those_that_were_closed_since_then(book: Book) -> None:
@@ -527,6 +530,41 @@ def test_all_may_be_put_off(book: Book) -> None:
         settle(book.session, [answered(book, later)], NOW, MOST_PUT_OFF)
     again = {"state": "pending", "reason": "busy", "batch_id": None, "suspect": True, "put_off": 1}
     assert changed == both(again) | OVER
+
+
+def test_copies_that_are_put_off_keep_each_its_own_reason_and_patience(book: Book) -> None:
+    """And what is given up is counted, over all of them."""
+    book.put("1-sending-ada", put_off=MOST_PUT_OFF)
+    book.put("1-sending-ben", put_off=1)
+    later = [Receipt(f"1-sending-{reader}", accepted=False, reason=reader, later=True) for reader in ("ada", "ben")]
+    with book.changes() as changed:
+        assert settle(book.session, [answered(book, later)], NOW, MOST_PUT_OFF) == 1
+    given_up = {"state": "rejected", "reason": f"put off {MOST_PUT_OFF} times: ada", "changed_at": NOW}
+    again = {"state": "pending", "reason": "ben", "batch_id": None, "suspect": True, "put_off": 2, "changed_at": NOW}
+    assert changed == {"1-sending-ada": given_up, "1-sending-ben": again, **OVER}
+
+
+def test_all_that_is_given_up_is_counted(book: Book) -> None:
+    for reader in ("ada", "ben"):
+        book.put(f"1-sending-{reader}", put_off=MOST_PUT_OFF)
+    later = [Receipt(f"1-sending-{reader}", accepted=False, later=True) for reader in ("ada", "ben")]
+    assert settle(book.session, [answered(book, later)], NOW, MOST_PUT_OFF) == 2
+
+
+def test_a_late_answer_gives_nobody_up(book: Book) -> None:
+    out = book.batch("1-out")
+    batches.take_over(book.session, out, "them", BEFORE)
+    book.put("1-sending-ada", put_off=MOST_PUT_OFF)
+    later = [Receipt("1-sending-ada", accepted=False, later=True)]
+    with book.changes() as changed:
+        assert settle(book.session, [answered(book, later, late(out))], NOW, MOST_PUT_OFF) == 0
+    assert changed == {}
+
+
+def test_what_is_given_back_is_under_no_suspicion_unless_that_is_said(book: Book) -> None:
+    with book.changes() as changed:
+        batches.give_back(book.session, book.batch("1-out"), NOW, "not gone")
+    assert changed == both({"state": "pending", "reason": "not gone", "batch_id": None}) | OVER
 
 
 def wanted(size: int, calls: int = 1, most: int = 100) -> Wanted:

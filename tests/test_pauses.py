@@ -14,10 +14,10 @@ from pipeline import events, ledger
 from pipeline import publish as route
 from pipeline.books import DeliveryRow, DeliveryState, IssueRow, IssueState, Pause
 from pipeline.config import WarmUp
-from pipeline.deliver import CLOCKS_DIFFER
+from pipeline.deliver import CLOCKS_DIFFER, _by_time
 from pipeline.errors import AccountRefused, DecisionNeeded, FridayError, NotProcessed, ProviderError, Unclear, UsageError
 from pipeline.issue import Copy, Event, Kind, Parcel, Receipt, RenderedIssue, Shown, Slot
-from pipeline.ledger import Decision, Report
+from pipeline.ledger import Decision, Lost, Report
 from pipeline.newsroom import Newsroom
 from subscribers import roll
 from tests.conftest import FRIDAY, FakeProvider, World
@@ -413,6 +413,80 @@ def test_what_the_log_shows_is_believed_at_once_and_closes_the_issue(world: Worl
     found = report(world)
     assert (found.state, found.counts["accepted"], found.counts["rejected"]) == (IssueState.SENT, 3, 1)
     assert route.look_up_unknown(newsroom) == 0
+
+
+def test_what_a_log_decides_is_counted_over_all_the_times_at_which_copies_were_lost(world: World) -> None:
+    provider = Forgetful(more=LOG, loses=(1, 3), before=lambda _parcel: world.clock.wait(1_000))
+    newsroom = lost(world, provider, resends=False, readers=8)
+    assert len(report(world).unknown) == 4
+    provider.asked.clear()
+    for number in (1, 2, 5):
+        provider.shows(f"reader{number}@example.com")
+    assert route.look_up_unknown(newsroom) == 3
+    assert [copies for copies, _ in provider.asked] == [addresses(1, 2), addresses(5, 6)]
+
+
+def test_a_log_is_asked_about_the_very_issue(world: World) -> None:
+    asked: list[object] = []
+
+    class Asked(Forgetful):
+        def look_up(self, issue: RenderedIssue, copies: Sequence[Copy], since: datetime) -> Shown:
+            asked.append(issue)
+            return super().look_up(issue, copies, since)
+
+    lost(world, Asked(more=LOG))
+    assert asked == [route.look(world.newsroom, world.slot).rendered]
+
+
+def test_a_provider_without_a_log_is_not_asked_for_it(world: World) -> None:
+    provider = Forgetful()
+    newsroom = lost(world, provider)
+    route.publish(newsroom, world.slot)
+    assert provider.asked == []
+
+
+def test_a_run_asks_the_log_once_whatever_comes_after(world: World) -> None:
+    provider = Forgetful(more={"has_log": True, "log_lag": timedelta(0)}, loses=(1, 3))
+    lost(world, provider)
+    assert provider.got == addresses(1, 2, 3, 4, 1, 2)
+    assert [copies for copies, _ in provider.asked] == [addresses(1, 2)]
+
+
+def test_a_single_copy_is_sent_again_as_many_are(world: World) -> None:
+    provider = Forgetful(copies=1)
+    lost(world, provider)
+    assert provider.got == addresses(1, 2, 3, 4, 1)
+    assert report(world).state == IssueState.SENT
+
+
+def test_an_issue_that_nobody_closed_is_closed_by_whoever_looks(world: World) -> None:
+    """Who settled the last unknown copy has died before it came to that."""
+    newsroom = lost(world, Forgetful(), resends=False)
+    with world.database.write() as session:
+        session.execute(update(DeliveryRow).values(state=DeliveryState.ACCEPTED))
+    world.clock.at += timedelta(hours=1)
+    assert route.publish(newsroom, world.slot).state == IssueState.SENT
+    with world.database.read() as session:
+        assert session.exec(select(IssueRow.closed_at)).one() == world.clock.at
+
+
+def test_nothing_is_counted_as_sent_again_where_nothing_is(world: World) -> None:
+    provider = Forgetful(loses=(1, 3))
+    newsroom = lost(world, provider)
+    for resends in (True, False):
+        told: list[tuple[int, int]] = []
+        again = replace(newsroom, resend_unknown=resends)
+        route.publish(again, world.slot, progress=lambda done, of, told=told: told.append((done, of)))  # type: ignore[misc]
+        assert set(told) <= {(4, 4)}
+
+
+def test_what_was_lost_within_minutes_is_asked_for_at_once() -> None:
+    def gone(minutes: float) -> Lost:
+        at = FRIDAY + timedelta(minutes=minutes)
+        return Lost(Copy(str(minutes), "", ""), 0, at, at)
+
+    first, second, third, fourth = gone(0), gone(5), gone(10), gone(15.1)
+    assert _by_time([third, first, fourth, second]) == [[first, second, third], [fourth]]
 
 
 def test_publishing_an_issue_in_need_of_a_decision_asks_the_log_too(world: World) -> None:
