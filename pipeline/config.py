@@ -116,6 +116,7 @@ class Newsletter(Section):
     signup_url: WebAddress | None = None
     glossary_url: WebAddress | None = None
     language: Annotated[str, Field(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")] = "en"
+    audience: str = ""
     stories: Annotated[int, Field(ge=1, le=20)] = 5
     fewest: Annotated[int, Field(ge=1, le=20)] = 1
 

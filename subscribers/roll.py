@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, bindparam, func
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
+from pipeline.database import Utc
 from pipeline.errors import UsageError
 from subscribers.models import State, Subscriber, Suppression, Why
 
@@ -156,12 +157,23 @@ def listed(session: Session, state: State | None = None) -> Iterator[tuple[Subsc
     yield from session.exec(query).all()
 
 
-def count_mailable(session: Session) -> int:
-    """How many would be mailed now: active and not suppressed."""
+def is_wanted(now: datetime) -> ColumnElement[bool]:
+    """That a subscriber wants what is sent now: active, and not paused. Whether it may be mailed its suppression says."""
+    paused = col(Subscriber.paused_until)
+    return (col(Subscriber.state) == State.ACTIVE.value) & (
+        paused.is_(None) | (paused <= bindparam("now", now, Utc(), unique=True))
+    )
+
+
+def count_mailable(session: Session, now: datetime, audience: ColumnElement[bool] | None = None) -> int:
+    """How many would be mailed now: active, not paused, not suppressed, and of the audience if one is named.
+
+    It looks at everybody, so it takes longer the more there are.
+    """
     query = (
         select(func.count(col(Subscriber.id)))
         .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .where(Subscriber.state == State.ACTIVE, col(Suppression.key).is_(None))
+        .where(is_wanted(now), col(Suppression.key).is_(None), *([] if audience is None else [audience]))
     )
     return session.exec(query).one()
 

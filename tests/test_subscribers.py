@@ -67,7 +67,7 @@ def everybody(people: Database, state: State | None = None) -> list[tuple[str, s
 
 def mailable(people: Database) -> int:
     with people.read() as session:
-        return roll.count_mailable(session)
+        return roll.count_mailable(session, NOW)
 
 
 def import_csv(people: Database, folder: Path, content: str | bytes) -> Imported:

@@ -22,6 +22,8 @@ def upgrade() -> None:
         op.alter_column("subscribers", "key", type_=sa.String(collation="C"))
         op.alter_column("suppressions", "key", type_=sa.String(collation="C"))
     op.create_index("subscribers_by_state_and_key", "subscribers", ["state", "key"], unique=False)
+    domain = sa.text("substr(key, length(rtrim(key, replace(key, '@', ''))) + 1)")
+    op.create_index("subscribers_by_domain", "subscribers", [domain, "id"], unique=False)
     op.create_table(
         "labels",
         _subscriber_id(),
