@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select, update
 
 from pipeline.database import Utc
 from pipeline.errors import UsageError
+from subscribers import names
 from subscribers.models import State, Subscriber, Suppression, Why
 
 NAME_LIMIT = 200
@@ -83,10 +84,10 @@ def add_new(session: Session, subscribers: Sequence[Subscriber]) -> int:
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     rows = [each.model_dump(exclude={"id"}) for each in subscribers]
-    added = session.execute(
-        insert(Subscriber).on_conflict_do_nothing(index_elements=["key"]).returning(col(Subscriber.id)), rows
-    )
-    return len(added.all())
+    new = insert(Subscriber).on_conflict_do_nothing(index_elements=["key"])
+    added = session.execute(new.returning(col(Subscriber.id), col(Subscriber.name)), rows).all()
+    names.index(session, ((each, name) for each, name in added))
+    return len(added)
 
 
 def by_key(session: Session, key: str) -> Subscriber | None:
@@ -143,18 +144,6 @@ def suppress(session: Session, address: str, why: Why, now: datetime, note: str 
     )
     session.expire_all()
     return changed.first() is not None
-
-
-def listed(session: Session, state: State | None = None) -> Iterator[tuple[Subscriber, str | None]]:
-    """Subscribers by address, each with the reason of its suppression if there is one."""
-    query = (
-        select(Subscriber, Suppression.why)
-        .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .order_by(col(Subscriber.key))
-    )
-    if state:
-        query = query.where(Subscriber.state == state)
-    yield from session.exec(query).all()
 
 
 def is_wanted(now: datetime) -> ColumnElement[bool]:

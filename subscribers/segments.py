@@ -9,11 +9,11 @@ value at all, and `attribute.company:acme` asks for an attribute of the publishe
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from typing import Any, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, cast
 from zoneinfo import available_timezones
 
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal, not_, or_
@@ -129,6 +129,12 @@ def compile_segment(tree: Segment, home: Home | None = None) -> ColumnElement[bo
             return or_(*(compile_segment(part, home) for part in parts))
 
 
+def of_domain(domain: str) -> ColumnElement[bool]:
+    """That an address is of a domain."""
+    named: ColumnElement[str] = bindparam("domain", domain, unique=True)
+    return named == DOMAIN_OF_KEY
+
+
 def demanded(tree: Segment) -> Iterator[Term]:
     """The terms that nobody can be in the segment without."""
     for part in tree.parts if isinstance(tree, And) else (tree,):
@@ -151,13 +157,12 @@ def _question(term: Term, home: Home) -> ColumnElement[bool]:
     if term.field == "joined":
         return _joined(term.sign, date.fromisoformat(value or ""))
     if term.field == "domain":
-        named = bindparam("domain", value, unique=True)
-        return literal(value=True) if value is None else named == DOMAIN_OF_KEY
+        return literal(value=True) if value is None else of_domain(value)
     if term.field == "attribute":
         # SQLAlchemy binds the name as a path in quotes, which is why none may stand in it.
-        stored: Any = func.coalesce(col(Subscriber.attributes)[term.name].as_string(), "")
+        stored: ColumnElement[str] = func.coalesce(col(Subscriber.attributes)[term.name].as_string(), "")
     else:
-        stored = col(getattr(Subscriber, term.field))
+        stored = cast("ColumnElement[str]", getattr(Subscriber, term.field))
     if value is None:
         return stored != ""
     if term.field == "language":
