@@ -29,7 +29,7 @@ LOOKED_AT = 10_000
 TEXT_LIMIT = 320
 # A cursor names some people, so that it leads on though the last of them is erased meanwhile.
 _SPARE = 4
-_CURSOR = re.compile(r"[ab](\d{1,10})(\.\d{1,10}){0,3}")
+_CURSOR = re.compile(r"[abAB][0-9]{1,10}(\.[0-9]{1,10}){0,3}")
 _MOST = 2**31 - 1
 _ID, _KEY = col(Subscriber.id), col(Subscriber.key)
 _LAST_CHARACTER = "\U0010ffff"
@@ -105,8 +105,8 @@ def page(session: Session, wanted: Wanted = EVERYBODY, cursor: str = "", size: i
         UsageError: the cursor is none of ours, or all whom it names are gone.
     """
     road = _road(wanted)
-    backward, start = _start(session, road, cursor)
-    ahead = [_beyond(road.place, start, backward=backward)] if cursor else []
+    backward = cursor[:1].lower() == "b"
+    ahead = [_ahead(session, road, cursor) if cursor else road.from_the_start]
     end = _end_of_sight(session, road, ahead, backward=backward) if road.filters else []
     met = list(_places(session, road, [*ahead, *_up_to(road.place, end, backward=backward)], size + 1, backward=backward))
     shown = met[:size][::-1] if backward else met[:size]
@@ -130,8 +130,9 @@ def everybody(session: Session, wanted: Wanted = EVERYBODY) -> Iterator[Person]:
 def count(session: Session, wanted: Wanted = EVERYBODY) -> Counted:
     """How many are wanted, exact up to ten thousand people looked at."""
     road = _road(wanted)
-    end = _end_of_sight(session, road, [], backward=False)
-    near = _walk(road, _up_to(road.place, end, backward=False)).subquery()
+    ahead = [road.from_the_start]
+    end = _end_of_sight(session, road, ahead, backward=False)
+    near = _walk(road, [*ahead, *_up_to(road.place, end, backward=False)]).subquery()
     number = session.execute(select(func.count()).select_from(near)).scalar_one()
     return Counted(number, exact=not end)
 
@@ -148,9 +149,9 @@ def find(session: Session, text: str, wanted: Wanted = EVERYBODY) -> Found:
     local, _, place = key.rpartition("@")
     ways: list[Select[Any]] = []
     if local or (place == key and " " not in key):
-        ways.append(_beginning(col(Subscriber.id), col(Subscriber.key), key))
+        ways.append(_beginning(_ID, _KEY, key))
     if not local and (place != key or "." in key):
-        ways.append(_beginning(col(Subscriber.id), DOMAIN_OF_KEY, place))
+        ways.append(_beginning(_ID, DOMAIN_OF_KEY, place))
     if place == key and (name := names.folded(key)):
         ways.append(_beginning(col(NameWord.subscriber_id), col(NameWord.word), name))
     filters = _conditions(wanted, None)
@@ -160,7 +161,7 @@ def find(session: Session, text: str, wanted: Wanted = EVERYBODY) -> Found:
         some, cut = _some(session, way, filters)
         ids.update(some)
         more |= cut
-    people = [person for _, person in sorted(_load(session, col(Subscriber.id), ids), key=itemgetter(0))]
+    people = [person for _, person in sorted(_load(session, _ID, ids), key=itemgetter(0))]
     return Found(tuple(people[:FOUND_LIMIT]), more=more or len(people) > FOUND_LIMIT)
 
 
@@ -178,6 +179,12 @@ class _Road:
     def is_of_people(self) -> bool:
         """Whether the people themselves stand along it."""
         return self.place is self.known_by
+
+    @property
+    def from_the_start(self) -> ColumnElement[bool]:
+        """That a place lies anywhere: said so that a database takes the index from its beginning on."""
+        anywhere: ColumnElement[bool] = self.place > (0 if self.known_by is _ID else "")
+        return anywhere
 
 
 def _road(wanted: Wanted) -> _Road:
@@ -250,32 +257,33 @@ def _end_of_sight(session: Session, road: _Road, ahead: Sequence[ColumnElement[b
     return list(last[:_SPARE]) if len(last) > _SPARE else []
 
 
-def _beyond(place: Any, start: Any, *, backward: bool) -> ColumnElement[bool]:
-    beyond: ColumnElement[bool] = place < start if backward else place > start
-    return beyond
-
-
 def _up_to(place: Any, end: Sequence[Any], *, backward: bool) -> list[ColumnElement[bool]]:
     if not end:
         return []
     return [place >= end[-1] if backward else place <= end[-1]]
 
 
-def _start(session: Session, road: _Road, cursor: str) -> tuple[bool, Any]:
-    """Which way a cursor leads, and the place at which it begins."""
-    if not cursor:
-        return False, None
+def _ahead(session: Session, road: _Road, cursor: str) -> ColumnElement[bool]:
+    """That a place lies where a cursor leads: beyond the first whom it names, or from there on if its letter is large."""
     ids = [int(each) for each in cursor[1:].split(".")] if _CURSOR.fullmatch(cursor) else []
     if not ids or max(ids) > _MOST:
         raise UsageError("this is not the address of a page of people: begin at the first one")
-    backward = cursor[0] == "b"
-    if road.known_by.name == "id":
-        return backward, ids[0]
+    start = ids[0] if road.known_by is _ID else _key_at_the_edge(session, ids, backward=cursor[0] in "bB")
+    beyond: dict[str, ColumnElement[bool]] = {
+        "a": road.place > start,
+        "A": road.place >= start,
+        "b": road.place < start,
+        "B": road.place <= start,
+    }
+    return beyond[cursor[0]]
+
+
+def _key_at_the_edge(session: Session, ids: Sequence[int], *, backward: bool) -> str:
     places = select(Subscriber.key).where(col(Subscriber.id).in_(ids)).order_by(col(Subscriber.key))
     left = session.execute(places).scalars().all()
     if not left:
         raise UsageError("whoever stood at the edge of this page is gone: begin at the first one")
-    return backward, left[0] if backward else left[-1]
+    return str(left[0] if backward else left[-1])
 
 
 def _cursor_at(people: Sequence[Person], *, backward: bool) -> str:
@@ -284,13 +292,14 @@ def _cursor_at(people: Sequence[Person], *, backward: bool) -> str:
 
 
 def _turned(cursor: str) -> str:
-    return ("a" if cursor[0] == "b" else "b") + cursor[1:]
+    # Nobody stood on this page, so whoever leads back from it was not seen on it.
+    return ("A" if cursor[0] in "bB" else "B") + cursor[1:]
 
 
 def _people(session: Session, road: _Road, places: Sequence[Any]) -> tuple[Person, ...]:
     """People by their places, in that order."""
     found = _load(session, road.known_by, places)
-    by_place = {key if road.known_by.name == "key" else person.id: person for key, person in found}
+    by_place = {key if road.known_by is _KEY else person.id: person for key, person in found}
     return tuple(by_place[place] for place in places if place in by_place)
 
 
@@ -298,31 +307,36 @@ def _load(session: Session, known_by: Any, values: Collection[Any]) -> list[tupl
     """People with their keys, by which they are in order."""
     if not values:
         return []
-    barred = col(Suppression.key) == col(Subscriber.key)
-    query = select(Subscriber, Suppression.why).join(Suppression, barred, isouter=True).where(known_by.in_(values))
-    rows = session.exec(query).all()
-    worn = labels.of(session, [who.id for who, _ in rows if who.id is not None])
+    rows = {who.id: who for who in session.exec(select(Subscriber).where(known_by.in_(values))) if who.id is not None}
+    worn = labels.of(session, list(rows))
+    # Asked for by themselves: a join reads all suppressions where the planner believes that they are few.
+    keys = [who.key for who in rows.values()]
+    barred = dict(session.exec(select(Suppression.key, Suppression.why).where(col(Suppression.key).in_(keys))).all())
     return [
         (
             who.key,
             Person(
-                id=who.id,
+                id=each,
                 address=who.address,
                 name=who.name,
                 state=State(who.state),
-                suppressed=why,
+                suppressed=barred.get(who.key),
                 joined=who.joined,
                 paused_until=who.paused_until,
-                topics=worn[who.id].topics,
-                tags=worn[who.id].tags,
+                topics=worn[each].topics,
+                tags=worn[each].tags,
             ),
         )
-        for who, why in rows
-        if who.id is not None
+        for each, who in rows.items()
     ]
 
 
 def _as_typed(text: str) -> str:
+    """What is looked for, as addresses are compared.
+
+    Raises:
+        UsageError: the text is empty, too long, or has control characters.
+    """
     key = unicodedata.normalize("NFC", " ".join(text.split()).casefold())
     if any(unicodedata.category(char) in ("Cc", "Cs") for char in text):
         raise UsageError("a search has no control characters: take them out")
@@ -337,7 +351,8 @@ def _beginning(who: Any, column: Any, text: str) -> Select[Any]:
     """The numbers of people of whom something begins with a text: a range, which an index finds, in its order."""
     begins: ColumnElement[str] = bindparam("begins", text, unique=True)
     ends: ColumnElement[str] = bindparam("ends", _after(text), unique=True)
-    return select(who.label("id")).where(column >= begins, column < ends).order_by(column, who)
+    order = (column,) if column is _KEY else (column, who)
+    return select(who.label("id")).where(column >= begins, column < ends).order_by(*order)
 
 
 def _after(text: str) -> str:
