@@ -13,7 +13,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, exists, func
+from sqlalchemy import ColumnElement, Select, bindparam, func
 from sqlmodel import Session, col, select
 
 from pipeline.errors import UsageError
@@ -199,7 +199,7 @@ def _road(wanted: Wanted) -> _Road:
         return _Road(col(Label.subscriber_id), _ID, entry, _conditions(wanted, label))
     if wanted.suppressed:
         # A suppression may be of somebody who is not on the roll.
-        there = exists().where(col(Subscriber.key) == col(Suppression.key)).correlate(Suppression)
+        there = segments.there_is(Suppression, col(Suppression.key) == _KEY)
         return _Road(col(Suppression.key), _KEY, (), _conditions(wanted, "suppressed"), (there,))
     if wanted.state:
         entry = (col(Subscriber.state) == wanted.state.value,)
@@ -221,9 +221,10 @@ def _conditions(wanted: Wanted, met: Term | str | None) -> tuple[ColumnElement[b
     """What is wanted, but for what the road itself sees to."""
     found: list[ColumnElement[bool]] = []
     if wanted.state and met != "state":
-        found.append(col(Subscriber.state) == wanted.state.value)
+        # Said so that no index of states leads away from the road.
+        found.append(func.coalesce(col(Subscriber.state), "") == wanted.state.value)
     if wanted.suppressed is not None and met != "suppressed":
-        barred = exists().where(col(Suppression.key) == col(Subscriber.key)).correlate(Subscriber)
+        barred = segments.there_is(Subscriber, col(Suppression.key) == _KEY)
         found.append(barred if wanted.suppressed else ~barred)
     chosen = [Term(kind, ":", name) for kind, name in (("topic", wanted.topic), ("tag", wanted.tag)) if name]
     rest = segments.without(wanted.segment, met) if wanted.segment and isinstance(met, Term) else wanted.segment
@@ -238,9 +239,7 @@ def _walk(road: _Road, within: Sequence[ColumnElement[bool]], *, looking: bool =
         return query.where(*(() if looking else road.filters))
     if looking or not road.filters:
         return query.where(*road.members)
-    # Asked for each row of the road: a join might begin at the other end.
-    meets = exists().where(road.known_by == road.place, *road.filters).correlate(road.place.table)
-    return query.where(meets)
+    return query.where(segments.there_is(road.place.table, road.known_by == road.place, *road.filters))
 
 
 def _places(
@@ -369,7 +368,7 @@ def _some(session: Session, near: Select[Any], filters: Sequence[ColumnElement[b
         found = session.execute(near.limit(FOUND_LIMIT + 1)).scalars().all()
         return list(found), len(found) > FOUND_LIMIT
     looked_at = near.limit(LOOKED_AT).subquery()
-    meets = exists().where(col(Subscriber.id) == looked_at.c.id, *filters).correlate(looked_at)
+    meets = segments.there_is(looked_at, looked_at.c.id == _ID, *filters)
     found = session.execute(select(looked_at.c.id).where(meets).limit(FOUND_LIMIT + 1)).scalars().all()
     cut = len(found) > FOUND_LIMIT or session.execute(near.offset(LOOKED_AT).limit(1)).first() is not None
     return list(found), cut
