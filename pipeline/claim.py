@@ -19,6 +19,7 @@ from pipeline.issue import Copy, Parcel, RenderedIssue
 from pipeline.rows import Rows, columns, execute, is_postgres
 from subscribers.models import State, Subscriber, Suppression
 
+PAUSED = "paused"
 _KEY_BYTES = 16
 
 
@@ -46,11 +47,11 @@ class Claim(NamedTuple):
 def claim(session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wanted, runner: str, now: datetime) -> Claim:
     """Take pending copies as batches that are sending; none if there is nothing to take.
 
-    Permission is asked again for each reader here: whoever has left or was suppressed since is skipped, and
-    nobody can leave between the question and the commit. The caller commits before the first byte leaves.
+    Permission is asked again for each reader here: whoever has left, paused or was suppressed since is skipped,
+    and nobody can leave between the question and the commit. The caller commits before the first byte leaves.
     """
     skipped = 0
-    while rows := _pending(session, issue, rendered, wanted.copies):
+    while rows := _pending(session, issue, rendered, wanted.copies, now):
         # Copies that were refused or put off alone stand last, and go one by one.
         rows = [row for row in rows if not row.suspect] if not rows[0].suspect else rows[:1]
         for reason in set(map(attrgetter("barred"), rows)) - {""}:
@@ -73,25 +74,29 @@ class _Pending(NamedTuple):
     copy: Copy
 
 
-def _pending(session: Session, issue: IssueRow, rendered: RenderedIssue, most: int) -> list[_Pending]:
+def _pending(session: Session, issue: IssueRow, rendered: RenderedIssue, most: int, now: datetime) -> list[_Pending]:
     """The first pending copies, those that are suspect last."""
     if not is_postgres(session):
-        found = columns(session, _WITH_READERS, issue=issue.id, most=most)
+        found = columns(session, _WITH_READERS, issue=issue.id, most=most, now=now)
     else:
         # Locked first and looked at afterwards: what another transaction has committed until then is seen, and
         # whoever leaves now waits for us. Suppressing locks the subscriber too. SQLite's writers take turns.
         locked = session.connection().execute(_LOCKED, {"issue": issue.id, "most": most}).scalars().all()
-        found = columns(session, _WITH_LOCKED_READERS, ids=locked)
+        found = columns(session, _WITH_LOCKED_READERS, ids=locked, now=now)
     suspect, ids, caps, barred, *readers = found
     return sorted(map(_Pending._make, zip(suspect, ids, caps, barred, copies_for(rendered, *readers), strict=True)))
 
 
 _IS_SENDING = exists().where(col(IssueRow.id) == bindparam("issue"), col(IssueRow.state) == IssueState.SENDING)
 _FIRST = (col(DeliveryRow.issue_id) == bindparam("issue")) & IS_PENDING & _IS_SENDING
+_IS_ACTIVE = col(Subscriber.state) == State.ACTIVE.value
+_IS_PAUSED = col(Subscriber.paused_until) > bindparam("now", type_=Utc())
 _READERS = (
     select(DeliveryRow.suspect, DeliveryRow.id, DeliveryRow.cap)
     .add_columns(
-        func.coalesce(col(Suppression.why), case((col(Subscriber.state) == State.ACTIVE.value, ""), else_=Subscriber.state))
+        func.coalesce(
+            col(Suppression.why), case((_IS_ACTIVE & _IS_PAUSED, PAUSED), (_IS_ACTIVE, ""), else_=col(Subscriber.state))
+        )
     )
     .add_columns(col(DeliveryRow.ref), col(Subscriber.address), col(Subscriber.token))
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))

@@ -39,6 +39,7 @@ SlotName = Annotated[
     str | None, typer.Argument(metavar="[SLOT]", help="The slot's date, such as 2026-11-27; the due or next one if left out.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+SEGMENT_HELP = "Who is meant, such as 'topic:policy and joined>2026-01-01'."
 INTERRUPTED = 130
 _config: Path | None = None
 
@@ -284,21 +285,55 @@ def add_subscriber(address: str, name: Annotated[str, typer.Option(help="As the 
     typer.echo("Added." if added.new else f"Known already: {added.subscriber.state}. Nothing changed.")
 
 
+@people.command("count")
+def count_subscribers(
+    segment: Annotated[str, typer.Argument(metavar="SEGMENT", help=SEGMENT_HELP)] = "", as_json: AsJson = False
+) -> None:
+    """How many a segment would mail now; without one, how many the newsletter's own audience would."""
+    from subscribers import roll
+    from subscribers.segments import compile_segment, parse
+
+    tree = parse(segment) if segment.strip() else None
+    newsroom = _newsroom()
+    audience = compile_segment(tree, newsroom.home) if tree else newsroom.audience
+    with newsroom.database.read() as session:
+        number = roll.count_mailable(session, newsroom.now(), audience)
+    meant = str(tree) if tree else newsroom.config.newsletter.audience
+    if as_json:
+        _echo_json({"segment": meant, "mailable": number})
+        return
+    who = f"in {meant}" if meant else "on the roll"
+    typer.echo(f"{number:,} {'subscriber' if number == 1 else 'subscribers'} {who} would be mailed now.")
+
+
 @people.command("list")
 def list_subscribers(
-    state: Annotated[str | None, typer.Option(help="pending, active or unsubscribed.")] = None, as_json: AsJson = False
+    state: Annotated[str | None, typer.Option(help="pending, active or unsubscribed.")] = None,
+    segment: Annotated[str, typer.Option(metavar="SEGMENT", help=SEGMENT_HELP)] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Everybody on the roll, by address."""
-    from subscribers import roll
+    """Everybody on the roll, or in a segment, by address; those of one topic, tag or domain as they came."""
+    from subscribers import search
     from subscribers.models import State
+    from subscribers.segments import parse
 
     if state not in (None, *State):
         raise UsageError(f"{state!r} is not a state: there is {', '.join(State)}")
+    tree = parse(segment) if segment.strip() else None
     newsroom = _newsroom()
+    wanted = search.Wanted(State(state) if state else None, segment=tree, home=newsroom.home)
     with newsroom.database.read() as session:
         rows = [
-            {"address": who.address, "name": who.name, "state": who.state, "suppressed": why, "joined": who.joined.isoformat()}
-            for who, why in roll.listed(session, State(state) if state else None)
+            {
+                "address": who.address,
+                "name": who.name,
+                "state": who.state,
+                "suppressed": who.suppressed,
+                "joined": who.joined.isoformat(),
+                "topics": who.topics,
+                "tags": who.tags,
+            }
+            for who in search.everybody(session, wanted)
         ]
     if as_json:
         _echo_json(rows)

@@ -129,6 +129,7 @@ class Newsletter(Section):
     glossary_url: WebAddress | None = None
     language: Annotated[str, Field(pattern=LANGUAGE)] = "en"
     languages: tuple[Annotated[str, Field(pattern=LANGUAGE)], ...] = ()
+    audience: str = ""
     stories: Annotated[int, Field(ge=1, le=20)] = 5
     fewest: Annotated[int, Field(ge=1, le=20)] = 1
 

@@ -20,7 +20,8 @@ from pipeline.database import Utc
 from pipeline.errors import DecisionNeeded, UsageError
 from pipeline.issue import Copy, Draft, Receipt, Slot, Story
 from pipeline.settle import believe
-from subscribers.models import State, Subscriber, Suppression
+from subscribers import roll
+from subscribers.models import Subscriber, Suppression
 
 _NO_PAUSE: dict[str, object] = {"paused_by": "", "trouble": "", "resume_at": None}
 
@@ -148,10 +149,16 @@ def reopen(session: Session, slot: str) -> None:
         raise DecisionNeeded(what)
 
 
-def enrol(session: Session, issue: IssueRow, now: datetime) -> None:
+def enrol(session: Session, issue: IssueRow, now: datetime, audience: ColumnElement[bool] | None = None) -> None:
     """Write down the audience, once: a delivery for every active subscriber, or an exclusion with its reason.
 
     An issue that was enrolled before is left as it is.
+
+    Args:
+        session: a writing session.
+        issue: whose readers.
+        now: when; whoever has paused for longer is not of the audience.
+        audience: a condition on `Subscriber`, or None for everybody.
     """
     if not _move_issue(session, issue, (IssueState.APPROVED,), state=IssueState.SENDING, enrolled_at=now):
         return
@@ -160,7 +167,7 @@ def enrol(session: Session, issue: IssueRow, now: datetime) -> None:
     if postgres:
         ref = func.replace(cast(func.gen_random_uuid(), Text), "-", "")
     barred = col(Suppression.why)
-    audience = (
+    copies = (
         select(
             literal(issue.id),
             col(Subscriber.id),
@@ -171,11 +178,11 @@ def enrol(session: Session, issue: IssueRow, now: datetime) -> None:
             literal(now, Utc()),
         )  # type: ignore[call-overload]  # more columns than sqlmodel has overloads for
         .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .where(Subscriber.state == State.ACTIVE)
+        .where(roll.is_wanted(now), *([] if audience is None else [audience]))
         .order_by(col(Subscriber.id))
     )
     columns = ["issue_id", "subscriber_id", "ref", "state", "reason", "suspect", "changed_at"]
-    session.execute(insert(DeliveryRow).from_select(columns, audience))
+    session.execute(insert(DeliveryRow).from_select(columns, copies))
     if postgres:
         # It would look by itself only after a minute, and until then plan as for an empty table.
         session.execute(text("ANALYZE deliveries"))

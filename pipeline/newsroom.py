@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import ColumnElement
 
 from pipeline import config as config_file
 from pipeline import mailbox
 from pipeline.config import TEMPLATE, Brand, Config, Folders, Secrets
 from pipeline.database import Database
-from pipeline.errors import ConfigError, Problem
+from pipeline.errors import ConfigError, Problem, UsageError
 from pipeline.glossary import read_glossary
 from pipeline.issue import Masthead, Term
 from pipeline.pace import Ramp
@@ -26,6 +27,7 @@ from pipeline.schedule import Schedule
 from pipeline.secret import keys
 from pipeline.sources import Source, build_sources
 from subscribers.keys import Keys
+from subscribers.segments import Home, compile_segment, parse
 
 CLOCK_STEP = 10.0
 
@@ -93,6 +95,17 @@ class Newsroom:
         return keys(self.config.secrets, self.config.path.parent)
 
     @cached_property
+    def home(self) -> Home:
+        """The language and zone of whoever has said nothing."""
+        return Home(self.config.newsletter.language, self.config.timetable.timezone.key)
+
+    @cached_property
+    def audience(self) -> ColumnElement[bool] | None:
+        """Whom an issue is for, as a condition on subscribers; None where it is for everybody."""
+        written = self.config.newsletter.audience
+        return compile_segment(parse(written), self.home) if written else None
+
+    @cached_property
     def trust(self) -> dict[str, float]:
         """How much each source's telling counts, by its name."""
         return {source.name: source.weight for source in self.sources}
@@ -117,7 +130,7 @@ def open_newsroom(path: Path | None, environment: Mapping[str, str] | None = Non
     problems += wrong
     sources, wrong = build_sources(raw["sources"] if isinstance(raw.get("sources"), list) else [], found.parent)
     problems += wrong
-    problems += _misplaced(raw, found.parent)
+    problems += _misplaced(raw, found.parent) + _wrong_audience(raw)
     if config and config.mailbox:
         problems += mailbox.check(config.mailbox, config.secrets)
     if problems or config is None or provider is None:
@@ -146,6 +159,18 @@ def _misplaced(raw: Mapping[str, Any], here: Path) -> list[Problem]:
         cure = f"there is {there}" if there else f"{issues} has none"
         problems.append(Problem("brand.template", f"{name!r} is not a template", cure))
     return problems
+
+
+def _wrong_audience(raw: Mapping[str, Any]) -> list[Problem]:
+    """What keeps the audience from being a segment. A value of the wrong kind has been told already."""
+    newsletter = raw.get("newsletter")
+    written = newsletter.get("audience") if isinstance(newsletter, Mapping) else None
+    try:
+        if isinstance(written, str) and written.strip():
+            parse(written.strip())
+    except UsageError as error:
+        return [Problem("newsletter.audience", str(error), "`friday subscribers count` tries a segment")]
+    return []
 
 
 def is_running(runner: str) -> bool:

@@ -153,7 +153,7 @@ def publish(
         rendered = issue.rendered if issue else drafted.rendered if drafted else None
         readers = count_readers(newsroom)
         if not readers:
-            raise DecisionNeeded("nobody would get it: there is no active subscriber; see `friday subscribers import`")
+            raise DecisionNeeded(_nobody(newsroom))
         if rendered is None or not agree(rendered, readers):
             raise DecisionNeeded("not sent; nothing was written")
         issue = _enrol(newsroom, slot, drafted)
@@ -313,7 +313,15 @@ def resolve(newsroom: Newsroom, slot: Slot, decision: Decision, address: str | N
 def count_readers(newsroom: Newsroom) -> int:
     """How many would get an issue that were enrolled now."""
     with newsroom.database.read() as session:
-        return roll.count_mailable(session)
+        return roll.count_mailable(session, newsroom.now(), newsroom.audience)
+
+
+def _nobody(newsroom: Newsroom) -> str:
+    with newsroom.database.read() as session:
+        others = roll.count_mailable(session, newsroom.now())
+    if not others:
+        return "nobody would get it: there is no active subscriber; see `friday subscribers import`"
+    return f"nobody would get it: none of {others:,} mailable subscribers is in newsletter.audience"
 
 
 def _frozen(newsroom: Newsroom, slot: Slot) -> IssueRow | None:
@@ -351,7 +359,7 @@ def _enrol(newsroom: Newsroom, slot: Slot, drafted: Draft | None) -> IssueRow:
         issue = ledger.find(session, slot.name) or (ledger.freeze(session, drafted, newsroom.now()) if drafted else None)
         if issue is None:
             raise DecisionNeeded(f"the approval of {slot.name} was voided meanwhile: look at it again")
-        ledger.enrol(session, issue, newsroom.now())
+        ledger.enrol(session, issue, newsroom.now(), newsroom.audience)
         session.refresh(issue)
         return issue
 

@@ -2,17 +2,18 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, bindparam, func
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
+from pipeline.database import Utc
 from pipeline.errors import UsageError
-from subscribers import history
+from subscribers import history, names
 from subscribers.history import What
 from subscribers.keys import Keys
 from subscribers.models import Consent, State, Subscriber, Suppression, Why
@@ -96,10 +97,10 @@ def add_new(session: Session, subscribers: Sequence[Subscriber]) -> int:
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     rows = [each.model_dump(exclude={"id"}) for each in subscribers]
-    added = session.execute(
-        insert(Subscriber).on_conflict_do_nothing(index_elements=["key"]).returning(col(Subscriber.id)), rows
-    )
-    return len(added.all())
+    new = insert(Subscriber).on_conflict_do_nothing(index_elements=["key"])
+    added = session.execute(new.returning(col(Subscriber.id), col(Subscriber.name)), rows).all()
+    names.index(session, ((each, name) for each, name in added))
+    return len(added)
 
 
 def suppressed(session: Session, key: str, keys: Keys | None) -> Suppression | None:
@@ -173,24 +174,23 @@ def suppress(session: Session, address: str, why: Why, now: datetime, note: str 
     return True
 
 
-def listed(session: Session, state: State | None = None) -> Iterator[tuple[Subscriber, str | None]]:
-    """Subscribers by address, each with the reason of its suppression if there is one."""
-    query = (
-        select(Subscriber, Suppression.why)
-        .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .order_by(col(Subscriber.key))
+def is_wanted(now: datetime) -> ColumnElement[bool]:
+    """That a subscriber wants what is sent now: active, and not paused. Whether it may be mailed its suppression says."""
+    paused = col(Subscriber.paused_until)
+    return (col(Subscriber.state) == State.ACTIVE.value) & (
+        paused.is_(None) | (paused <= bindparam("now", now, Utc(), unique=True))
     )
-    if state:
-        query = query.where(Subscriber.state == state)
-    yield from session.exec(query).all()
 
 
-def count_mailable(session: Session) -> int:
-    """How many would be mailed now: active and not suppressed."""
+def count_mailable(session: Session, now: datetime, audience: ColumnElement[bool] | None = None) -> int:
+    """How many would be mailed now: active, not paused, not suppressed, and of the audience if one is named.
+
+    It looks at everybody, so it takes longer the more there are.
+    """
     query = (
         select(func.count(col(Subscriber.id)))
         .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .where(Subscriber.state == State.ACTIVE, col(Suppression.key).is_(None))
+        .where(is_wanted(now), col(Suppression.key).is_(None), *([] if audience is None else [audience]))
     )
     return session.exec(query).one()
 

@@ -448,6 +448,21 @@ def test_the_roll_is_kept_from_the_command_line(office: Office) -> None:
     ]
 
 
+def test_a_segment_is_counted_before_it_is_used_and_lists_its_people(office: Office) -> None:
+    counted, told, everybody, listed, wrong = office.at_once(
+        ("subscribers", "count", "domain:example.com and not topic:policy"),
+        ("subscribers", "count", 'domain:example.com or tag:"vip"', "--json"),
+        ("subscribers", "count"),
+        ("subscribers", "list", "--segment", "domain:example.com and tag:*", "--json"),
+        ("subscribers", "count", "tag:vip and topicc:x"),
+    )
+    assert counted == Run(0, "2 subscribers in domain:example.com and not topic:policy would be mailed now.\n", "")
+    assert told.json == {"segment": "domain:example.com or tag:vip", "mailable": 2}
+    assert everybody == Run(0, "2 subscribers on the roll would be mailed now.\n", "")
+    assert listed.json == []
+    assert wrong == Run(2, "", "column 13: `topicc` is not a field; did you mean topic?\n")
+
+
 @pytest.fixture
 def refusing() -> Iterator[str]:
     """The address of a provider on loopback that refuses every account."""

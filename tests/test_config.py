@@ -103,6 +103,8 @@ def test_the_message_has_a_line_for_each_mistake(tmp_path: Path) -> None:
         (('title = "The Test Five"', r'title = "A\u2028B"'), "newsletter.title"),
         (("[newsletter]", "[newsletter]\nstories = 0"), "newsletter.stories"),
         (("[newsletter]", "[newsletter]\nstories = 2\nfewest = 3"), "newsletter.fewest"),
+        (("[newsletter]", '[newsletter]\naudience = "topic:"'), "newsletter.audience"),
+        (("[newsletter]", "[newsletter]\naudience = 5"), "newsletter.audience"),
         (("[newsletter]", '[newsletter]\nlanguage = "German"'), "newsletter.language"),
         (("[newsletter]", '[newsletter]\nreply_to = "nobody"'), "newsletter.reply_to"),
         (('base_url = "https://news.example.com"', 'base_url = "news.example.com"'), "newsletter.base_url"),
@@ -393,3 +395,15 @@ def test_the_configs_that_we_ship_have_no_mistakes(file: Path, tmp_path: Path) -
         (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "config.toml").write_text(file.read_text("utf-8"), "utf-8")
     assert open_newsroom(tmp_path / "config.toml", {}).sources
+
+
+def test_an_audience_that_is_no_segment_is_told_with_its_column(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, changed(("[newsletter]", '[newsletter]\naudience = "tag:vip and topicc:x"'))).values()
+    assert problem.what == "column 13: `topicc` is not a field; did you mean topic?"
+    assert problem.cure == "`friday subscribers count` tries a segment"
+
+
+def test_everybody_is_the_audience_where_none_is_named(tmp_path: Path) -> None:
+    assert opened(tmp_path, changed()).audience is None
+    assert opened(tmp_path, changed(("[newsletter]", '[newsletter]\naudience = " "'))).audience is None
+    assert opened(tmp_path, changed(("[newsletter]", '[newsletter]\naudience = "tag:vip"'))).audience is not None

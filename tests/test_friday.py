@@ -13,8 +13,8 @@ from pipeline.errors import ContentError, DecisionNeeded, UsageError
 from pipeline.issue import Parcel, Story
 from pipeline.ledger import Decision, Report
 from pipeline.newsroom import Newsroom
-from subscribers import roll
-from subscribers.models import Why
+from subscribers import labels, roll
+from subscribers.models import LabelKind, Why
 from tests.conftest import FRIDAY, WEEK, FakeProvider, World
 
 
@@ -96,6 +96,67 @@ def test_no_story_and_no_term_returns_the_week_after(world: World) -> None:
     assert second.selection.term
     assert first.selection.term
     assert second.selection.term.term.slug != first.selection.term.term.slug
+
+
+def for_audience(world: World, audience: str) -> Newsroom:
+    written = world.newsroom.config.newsletter.model_copy(update={"audience": audience})
+    return replace(world.newsroom, config=replace(world.newsroom.config, newsletter=written))
+
+
+def test_an_issue_goes_to_its_audience_alone(world: World) -> None:
+    world.tell_a_week()
+    world.subscribe("ada", "ben", "cleo")
+    with world.database.write() as session:
+        for name in ("ada", "cleo"):
+            found = roll.by_key(session, f"{name}@example.com")
+            assert found
+            assert found.id
+            labels.put(session, found.id, LabelKind.TOPIC, ["policy"], "us", world.clock())
+    newsroom = for_audience(world, "topic:policy and language:en and zone:Europe/Berlin")
+    assert route.rehearse(newsroom, world.slot).readers == 2
+    sent = route.publish(newsroom, world.slot, agree=lambda _issue, readers: readers == 2)
+    assert (sent.enrolled, sent.excluded) == (2, 0)
+    assert world.provider.got == ["ada@example.com", "cleo@example.com"]
+
+
+def test_an_audience_of_nobody_is_said_by_its_name(world: World) -> None:
+    world.tell_a_week()
+    world.subscribe("ada", "ben")
+    with pytest.raises(DecisionNeeded, match=r"none of 2 mailable subscribers is in newsletter\.audience"):
+        route.publish(for_audience(world, "topic:policy"), world.slot)
+    with pytest.raises(UsageError, match="nothing is frozen"):
+        route.report(world.newsroom, world.slot)
+
+
+def test_whoever_has_paused_gets_nothing_until_the_pause_is_over(world: World) -> None:
+    world.tell_a_week()
+    world.subscribe("ada", "ben", "cleo")
+    weeks = {"ada": timedelta(weeks=1), "cleo": timedelta(0)}
+    with world.database.write() as session:
+        for name, long in weeks.items():
+            found = roll.by_key(session, f"{name}@example.com")
+            assert found
+            found.paused_until = world.clock() + long
+    assert route.count_readers(world.newsroom) == 2
+    sent = route.publish(world.newsroom, world.slot)
+    assert (sent.enrolled, sent.excluded) == (2, 0)
+    assert world.provider.got == ["ben@example.com", "cleo@example.com"]
+    world.clock.at += weeks["ada"]
+    assert route.count_readers(world.newsroom) == 3
+
+
+def test_whoever_pauses_while_the_issue_is_being_sent_is_skipped(world: World) -> None:
+    world.tell_a_week()
+    world.subscribe("ada", "ben", "cleo")
+
+    def pause_cleo(_parcel: Parcel) -> None:
+        with world.database.write() as session:
+            found = roll.by_key(session, "cleo@example.com")
+            assert found
+            found.paused_until = world.clock() + timedelta(weeks=2)
+
+    sent = route.publish(world.with_provider(FakeProvider(1, before=pause_cleo)), world.slot)
+    assert (sent.state, sent.counts["accepted"], sent.counts["skipped"]) == (IssueState.SENT, 2, 1)
 
 
 def test_before_the_slot_nothing_happens_unless_told(world: World) -> None:

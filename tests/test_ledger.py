@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import bindparam
 from sqlmodel import Session, SQLModel, col, select, update
 
 from pipeline import batches, ledger
@@ -19,6 +20,7 @@ from pipeline.ledger import Decision
 from pipeline.settle import Answered, GivenBack, LetGo, Lost, Outcome, Refused, settle
 from subscribers import roll
 from subscribers.models import Subscriber, Why
+from subscribers.segments import compile_segment, parse
 from tests.conftest import FRIDAY, World
 from tests.test_providers import ISSUE
 
@@ -194,6 +196,34 @@ def test_enrolment_writes_a_copy_for_each_active_reader_once(book: Book) -> None
     with book.changes() as changed:
         ledger.enrol(book.session, third, NOW + timedelta(hours=1))
     assert changed == {}
+
+
+def test_neither_the_paused_nor_those_outside_the_audience_are_enrolled_or_counted(book: Book) -> None:
+    paused = update(Subscriber).where(col(Subscriber.key).startswith("ada-")).values(paused_until=NOW + timedelta(seconds=1))
+    book.session.execute(paused)
+    over = update(Subscriber).where(col(Subscriber.key) == "ada-unknown@example.com").values(paused_until=NOW, source="fair")
+    book.session.execute(over)
+    book.session.execute(update(Subscriber).where(col(Subscriber.key).startswith("ben-s")).values(source="fair"))
+    roll.suppress(book.session, "ada-pending@example.com", Why.MANUAL, NOW)
+    roll.suppress(book.session, "ben-sending@example.com", Why.MANUAL, NOW)
+    third = IssueRow(
+        slot="2026-12-11", number=3, state=IssueState.APPROVED, frozen=ISSUE.to_json(), digest=ISSUE.digest, term="",
+        frozen_at=BEFORE,
+    )  # fmt: skip
+    book.session.add(third)
+    audience = compile_segment(parse("source:fair"))
+    assert roll.count_mailable(book.session, NOW) == len(DeliveryState)
+    assert roll.count_mailable(book.session, NOW, audience) == 2
+    with book.changes() as changed:
+        ledger.enrol(book.session, third, NOW, audience)
+    del changed["2026-12-11"]
+    whose = {each.id: each.key.partition("@")[0] for each in book.session.exec(select(Subscriber))}
+    made = {whose[each["subscriber_id"]]: (each["state"], each["reason"]) for each in changed.values()}
+    assert made == {
+        "ada-unknown": ("pending", ""),
+        "ben-skipped": ("pending", ""),
+        "ben-sending": ("excluded", "manual"),
+    }
 
 
 @pytest.mark.parametrize("by", Pause)
@@ -676,6 +706,30 @@ def test_who_may_not_be_mailed_any_more_is_skipped_with_the_reason(book: Book) -
     with book.changes() as changed:
         assert claim(book.session, book.one, ISSUE, wanted(9), "us", NOW) == ([], 1)
     assert changed == {"r3": {"state": "skipped", "reason": "erased", "changed_at": NOW}}
+
+
+def test_who_has_paused_since_is_skipped_until_the_very_moment(book: Book) -> None:
+    names = pend(book, 3)
+    pause = update(Subscriber).where(col(Subscriber.key) == bindparam("whose")).values(paused_until=bindparam("until"))
+    for whose, until in (("ada-pending", NOW + timedelta(microseconds=1)), ("ben-pending", NOW), ("reader0", BEFORE)):
+        book.session.connection().execute(pause, {"whose": f"{whose}@example.com", "until": until})
+    roll.suppress(book.session, "ada-sending@example.com", Why.MANUAL, NOW)
+    with book.changes() as changed:
+        leaving, skipped = claim(book.session, book.one, ISSUE, wanted(9), "us", NOW)
+    assert skipped == 1
+    assert changed.pop(names[0]) == {"state": "skipped", "reason": "paused", "changed_at": NOW}
+    assert names[0] not in refs(leaving)[0]
+    assert set(names[1:]) == set(refs(leaving)[0])
+
+
+def test_a_paused_reader_who_may_not_be_mailed_either_is_skipped_for_that(book: Book) -> None:
+    names = pend(book, 1)
+    book.session.execute(update(Subscriber).values(paused_until=NOW + timedelta(days=1)))
+    roll.suppress(book.session, "ada-pending@example.com", Why.COMPLAINT, NOW)
+    roll.unsubscribe(book.session, "ben-pending@example.com", NOW)
+    with book.changes() as changed:
+        claim(book.session, book.one, ISSUE, wanted(9), "us", NOW)
+    assert [changed[name]["reason"] for name in names] == ["complaint", "unsubscribed", "paused"]
 
 
 @pytest.mark.parametrize("state", [state for state in IssueState if state is not IssueState.SENDING])

@@ -59,8 +59,8 @@ def as_read(raw: bytes) -> Mail:
     assert text is not None
     return {
         "html": html.get_content(), "text": text.get_content(), "subject": str(mail["Subject"]), "from": str(mail["From"]),
-        "leave": str(mail["List-Unsubscribe"]),
-        "one click": str(mail["List-Unsubscribe-Post"]), "reply to": str(mail["Reply-To"]), "to": str(mail["To"]),
+        "leave": str(mail["List-Unsubscribe"] or ""), "machine": str(mail["Auto-Submitted"] or ""),
+        "one click": str(mail["List-Unsubscribe-Post"] or ""), "reply to": str(mail["Reply-To"]), "to": str(mail["To"]),
     }  # fmt: skip
 
 
@@ -80,8 +80,8 @@ def sent_by_mailgun(fake: FakeHttp) -> dict[str, Mail]:
             copy = call.copy_for(address)
             sent[address] = {
                 "html": copy["html"], "text": copy["text"], "subject": copy["subject"], "from": copy["from"],
-                "leave": copy["h:List-Unsubscribe"],
-                "one click": copy["h:List-Unsubscribe-Post"], "reply to": copy["h:Reply-To"],
+                "leave": copy.get("h:List-Unsubscribe", ""), "machine": copy.get("h:Auto-Submitted", ""),
+                "one click": copy.get("h:List-Unsubscribe-Post", ""), "reply to": copy["h:Reply-To"],
             }  # fmt: skip
     return sent
 
@@ -92,8 +92,8 @@ def sent_by_postmark(fake: FakeHttp) -> dict[str, Mail]:
         heads = {head["Name"]: head["Value"] for head in each["Headers"]}
         sent[each["To"]] = {
             "html": each["HtmlBody"], "text": each["TextBody"], "subject": each["Subject"], "from": each["From"],
-            "leave": heads["List-Unsubscribe"],
-            "one click": heads["List-Unsubscribe-Post"], "reply to": each["ReplyTo"],
+            "leave": heads.get("List-Unsubscribe", ""), "machine": heads.get("Auto-Submitted", ""),
+            "one click": heads.get("List-Unsubscribe-Post", ""), "reply to": each["ReplyTo"],
         }  # fmt: skip
     return sent
 
@@ -101,11 +101,11 @@ def sent_by_postmark(fake: FakeHttp) -> dict[str, Mail]:
 def sent_by_resend(fake: FakeHttp) -> dict[str, Mail]:
     sent = {}
     for each in (each for call in fake.accepted for each in call.json):
-        (to,), (reply_to,) = each["to"], each["reply_to"]
+        (to,), (reply_to,), heads = each["to"], each["reply_to"], each["headers"]
         sent[to] = {
             "html": each["html"], "text": each["text"], "subject": each["subject"], "from": each["from"],
-            "leave": each["headers"]["List-Unsubscribe"],
-            "one click": each["headers"]["List-Unsubscribe-Post"], "reply to": reply_to,
+            "leave": heads.get("List-Unsubscribe", ""), "machine": heads.get("Auto-Submitted", ""),
+            "one click": heads.get("List-Unsubscribe-Post", ""), "reply to": reply_to,
         }  # fmt: skip
     return sent
 
@@ -231,6 +231,18 @@ def test_every_reader_gets_an_own_copy_with_an_own_way_out(bench: Bench) -> None
         assert f"For {copy.address}\nLeave: {copy.unsubscribe_url}" in got["text"].replace("\r\n", "\n")
         others = [other.address for other in COPIES if other is not copy]
         assert not any(other in got["html"] + got["text"] for other in others)
+
+
+def test_a_single_mail_says_that_a_machine_wrote_it_and_is_no_newsletter(bench: Bench) -> None:
+    single = replace(
+        ISSUE, slot="mail-confirm", number=0, single=True, html=ISSUE.html.replace("TOKENLEAVE", "x"), text="Hello\n"
+    )
+    parcel = replace(PARCEL, copies=COPIES[:1])
+    (receipt,) = bench.provider.send(single, parcel)
+    assert receipt.accepted
+    (got,) = bench.taker.sent().values()
+    assert (got["machine"], got["leave"], got["one click"]) == ("auto-generated", "", "")
+    assert got["text"].strip() == "Hello"
 
 
 def test_a_value_is_escaped_in_html_and_as_it_is_in_text(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.database import Database
 from pipeline.errors import UsageError
-from subscribers import exchange, links, roll
+from subscribers import exchange, links, roll, search
 from subscribers.exchange import Imported
 from subscribers.models import State, Subscriber, Why, new_token
 
@@ -62,12 +62,12 @@ def find(people: Database, address: str) -> Subscriber:
 
 def everybody(people: Database, state: State | None = None) -> list[tuple[str, str, str | None]]:
     with people.read() as session:
-        return [(who.address, who.state, why) for who, why in roll.listed(session, state)]
+        return [(who.address, who.state, who.suppressed) for who in search.everybody(session, search.Wanted(state))]
 
 
 def mailable(people: Database) -> int:
     with people.read() as session:
-        return roll.count_mailable(session)
+        return roll.count_mailable(session, NOW)
 
 
 def import_csv(people: Database, folder: Path, content: str | bytes) -> Imported:

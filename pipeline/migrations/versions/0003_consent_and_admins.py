@@ -3,6 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Session
+
+from subscribers import names
 
 revision = "0003"
 down_revision = "0002"
@@ -22,6 +25,8 @@ def upgrade() -> None:
         op.alter_column("subscribers", "key", type_=sa.String(collation="C"))
         op.alter_column("suppressions", "key", type_=sa.String(collation="C"))
     op.create_index("subscribers_by_state_and_key", "subscribers", ["state", "key"], unique=False)
+    domain = sa.text("substr(key, length(rtrim(key, replace(key, '@', ''))) + 1)")
+    op.create_index("subscribers_by_domain", "subscribers", [domain, "id"], unique=False)
     op.create_table(
         "labels",
         _subscriber_id(),
@@ -40,6 +45,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("word", "subscriber_id"),
     )
     op.create_index("ix_name_words_subscriber_id", "name_words", ["subscriber_id"], unique=False)
+    _index_names()
     op.create_table(
         "wordings",
         sa.Column("digest", sa.String(), nullable=False),
@@ -89,6 +95,13 @@ def upgrade() -> None:
     op.create_index("changes_of_subscriber", "changes", ["subscriber_id", "id"], unique=False)
     _mails()
     _admins()
+
+
+def _index_names() -> None:
+    # As names are indexed today, since it is today's code that searches.
+    with Session(op.get_bind()) as session:
+        named = sa.text("SELECT id, name FROM subscribers WHERE name <> ''")
+        names.index(session, ((row.id, row.name) for row in session.execute(named).all()))
 
 
 def _mails() -> None:
