@@ -2,19 +2,24 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, func, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
 from pipeline.errors import UsageError
-from subscribers.models import State, Subscriber, Suppression, Why
+from subscribers.models import NameWord, State, Subscriber, Suppression, Why
 
 NAME_LIMIT = 200
+WORDS_LIMIT = 8
+# At once: a database takes so many values with a statement, and no more.
+_ROWS = 5_000
+_ASCII_WORD = re.compile("[a-z0-9]+")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -41,9 +46,24 @@ def normalise(text: str) -> Address:
     return Address(valid.normalized, valid.normalized.casefold())
 
 
-def clean_name(name: str) -> str:
+def clean_name(name: str, limit: int = NAME_LIMIT) -> str:
     """A name that can stand in a header: no control or line characters, at most 200 characters."""
-    return " ".join("".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in name).split())[:NAME_LIMIT]
+    if not (name.isascii() and name.isprintable()):
+        name = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in name)
+    return " ".join(name.split())[:limit].rstrip()
+
+
+def name_words(name: str) -> list[str]:
+    """The words of a name by which its bearer is found, and those of a search: casefolded, each once, at most eight.
+
+    Half- and full-width letters are the same; marks stay with their letters, which some scripts need.
+    """
+    if name.isascii():
+        parts = _ASCII_WORD.findall(name.lower())
+    else:
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        parts = "".join(char if char.isalnum() or unicodedata.category(char)[0] == "M" else " " for char in folded).split()
+    return list(dict.fromkeys(parts))[:WORDS_LIMIT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +96,31 @@ def add(session: Session, address: str, now: datetime, name: str = "", source: s
 
 
 def add_new(session: Session, subscribers: Sequence[Subscriber]) -> int:
-    """Put people on the roll whose address is not there; how many there were.
+    """Put people on the roll whose address is not there; how many there were."""
+    return len(add_rows(session, [each.model_dump(exclude={"id"}) for each in subscribers]))
 
-    Somebody else may add the same address at this moment, so the database decides, and says no names.
+
+def add_rows(session: Session, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The same with rows of the table, all with the same columns: the ids of those who were added, by compared address.
+
+    Somebody else may add the same address at this moment, so the database decides. All go in the order of their
+    keys, so that two who do this at once never wait for each other.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    rows = [each.model_dump(exclude={"id"}) for each in subscribers]
-    added = session.execute(
-        insert(Subscriber).on_conflict_do_nothing(index_elements=["key"]).returning(col(Subscriber.id)), rows
-    )
-    return len(added.all())
+    rows = sorted(rows, key=lambda row: row["key"])
+    made = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    connection, added = session.connection(), made(Subscriber).on_conflict_do_nothing(index_elements=["key"])
+    ids: dict[str, int] = {}
+    for first in range(0, len(rows), _ROWS):
+        part = rows[first : first + _ROWS]
+        connection.execute(added, part)
+        named = {row["token"]: row for row in part}
+        there = select(col(Subscriber.id), col(Subscriber.token)).where(col(Subscriber.token).in_(named))
+        ours = [(number, named[token]) for number, token in connection.execute(there)]
+        words = [{"word": word, "subscriber_id": number} for number, row in ours for word in name_words(row["name"])]
+        if words:
+            connection.execute(insert(NameWord), words)
+        ids |= {row["key"]: number for number, row in ours}
+    return ids
 
 
 def by_key(session: Session, key: str) -> Subscriber | None:
@@ -128,20 +163,30 @@ def suppress(session: Session, address: str, why: Why, now: datetime, note: str 
     Raises:
         UsageError: not a mail address.
     """
-    key = normalise(address).key
-    session.exec(select(Subscriber.id).where(Subscriber.key == key).with_for_update()).first()
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    new = insert(Suppression).values(key=key, why=why, note=note, since=now)
+    changed = suppress_keys(session, [normalise(address).key], why, now, note)
+    session.expire_all()
+    return bool(changed)
+
+
+def suppress_keys(session: Session, keys: Sequence[str], why: Why, now: datetime, note: str = "") -> dict[str, int | None]:
+    """The same for compared addresses: those that were not suppressed before, each with the id of who is on the roll."""
+    if not keys:
+        return {}
+    locked = select(col(Subscriber.key), col(Subscriber.id)).where(col(Subscriber.key).in_(keys)).order_by(col(Subscriber.key))
+    ids = dict(session.connection().execute(locked.with_for_update()).tuples())
+    made = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     weaker = list(Why)[: list(Why).index(why)]
-    changed = session.execute(
-        new.on_conflict_do_update(
+    changed = session.connection().execute(
+        made(Suppression)
+        .on_conflict_do_update(
             index_elements=["key"],
             set_={"why": why, "note": note, "since": now},
             where=col(Suppression.why).in_(weaker),
-        ).returning(col(Suppression.key))
+        )
+        .returning(col(Suppression.key)),
+        [{"key": key, "why": why, "note": note, "since": now} for key in sorted(keys)],
     )
-    session.expire_all()
-    return changed.first() is not None
+    return {key: ids.get(key) for key in changed.scalars()}
 
 
 def listed(session: Session, state: State | None = None) -> Iterator[tuple[Subscriber, str | None]]:
@@ -164,11 +209,6 @@ def count_mailable(session: Session) -> int:
         .where(Subscriber.state == State.ACTIVE, col(Suppression.key).is_(None))
     )
     return session.exec(query).one()
-
-
-def known_keys(session: Session) -> set[str]:
-    """Every compared address on the roll."""
-    return set(session.exec(select(Subscriber.key)).all())
 
 
 def suppressed_keys(session: Session) -> dict[str, str]:
