@@ -6,18 +6,18 @@ evidence of consent, tokens.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sqlalchemy import func, insert
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from pipeline.database import Database
-from subscribers import dialects, entries, history, roll, sheets
+from subscribers import bulk, dialects, entries, history, roll, sheets
 from subscribers.dialects import FRIDAY
 from subscribers.entries import Person, Refused
 from subscribers.models import Label, LabelKind, State, Subscriber, Suppression, Why
@@ -134,13 +134,10 @@ def _sort(session: Session, batch: Iterable[Person | Refused], erased: Erased | 
     taken = _Taken([], {}, [each for each in batch if isinstance(each, Refused)])
     people = [each for each in batch if isinstance(each, Person)]
     hashes = {each.key: erased(each.key) if erased else "" for each in people}
-    known = {key for key in hashes if hash(key) in before.known}
-    known.update(_rows(session, Subscriber.key, hashes))
-    barred = {key: before.barred[hash(key)] for key in hashes if hash(key) in before.barred}
-    barred |= {
-        key: Why(why)
-        for key, why in _rows(session, Suppression.key, [*hashes, *filter(None, hashes.values())], Suppression.why)
-    }
+    looked_up = [*hashes, *filter(None, hashes.values())]
+    known = {*bulk.found(session, hashes, Subscriber.key), *(key for key in hashes if hash(key) in before.known)}
+    barred = {key: Why(why) for key, why in bulk.found(session, looked_up, Suppression.key, Suppression.why)}
+    barred |= {key: before.barred[hash(key)] for key in hashes if hash(key) in before.barred}
     for each in people:
         if hashes[each.key] in barred:
             taken.refused.append(Refused(each.line, _ERASED))
@@ -170,9 +167,8 @@ def _write(session: Session, taken: _Taken, source: str, now: datetime) -> None:
     ours = [each for each in taken.add if each.key in ids]
     taken.known += len(taken.add) - len(ours)
     taken.add = ours
-    labels = [{"subscriber_id": ids[each.key], "kind": kind, "name": name} for each in ours for kind, name in each.labels]
-    if labels:
-        session.connection().execute(insert(Label), labels)
+    labels = [(ids[each.key], kind, name) for each in ours for kind, name in each.labels]
+    bulk.insert(session, Label, ("subscriber_id", "kind", "name"), labels)
     for why in set(taken.suppress.values()):
         keys = [key for key, each in taken.suppress.items() if each is why]
         changed = roll.suppress_keys(session, keys, why, now, source)
@@ -182,13 +178,6 @@ def _write(session: Session, taken: _Taken, source: str, now: datetime) -> None:
 
 def _weight(why: Why | None) -> int:
     return list(Why).index(why) if why else -1
-
-
-def _rows(session: Session, key: Any, keys: Collection[str], *more: Any) -> Sequence[Any]:
-    """The rows of some keys: the keys alone, or with further columns."""
-    query = select(col(key), *(col(each) for each in more)).where(col(key).in_(keys))
-    found = session.connection().execute(query)
-    return found.all() if more else found.scalars().all()
 
 
 def export(
