@@ -185,7 +185,7 @@ def suppress_keys(session: Session, keys: Sequence[str], why: Why, now: datetime
     if not keys:
         return {}
     locked = select(col(Subscriber.key), col(Subscriber.id)).where(col(Subscriber.key).in_(keys)).order_by(col(Subscriber.key))
-    ids = dict(session.connection().execute(locked.with_for_update()).tuples())
+    ids = {row.key: row.id for row in session.connection().execute(locked.with_for_update())}
     made = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     weaker = list(Why)[: list(Why).index(why)]
     changed = session.connection().execute(
