@@ -4,7 +4,7 @@ It is what makes an import fast: of a statement with values for each row, most o
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -30,10 +30,12 @@ def insert(
     Times are aware; they are in UTC from here on.
     """
     postgres = _is_postgres(session)
-    shape = "%Y-%m-%d %H:%M:%S.%f" + ("+00" if postgres else "")
-    value = orjson.dumps(
-        list(rows), default=lambda each: each.astimezone(UTC).strftime(shape), option=orjson.OPT_PASSTHROUGH_DATETIME
-    )
+    offset = "+00" if postgres else ""
+
+    def utc(moment: datetime) -> str:
+        return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") + offset
+
+    value = orjson.dumps(list(rows), default=utc, option=orjson.OPT_PASSTHROUGH_DATETIME)
     done = session.connection().execute(_insert(table, columns, tell, postgres=postgres), {"rows": value.decode()})
     return done.all() if tell else ()
 

@@ -1,5 +1,6 @@
 """People in and out: what becomes of each line of a file, whose export it is, and that nothing is lost on the way round."""
 
+import contextlib
 import csv
 import io
 import json
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
 from pipeline.database import Database
 from pipeline.errors import UsageError
@@ -107,6 +108,12 @@ class People:
             sorted((keys[each.subscriber_id], each.word) for each in words),
             [tuple(each) for each in barred],
         ]
+
+    def forget(self) -> None:
+        """Empty the tables, which is quicker than a new database."""
+        with self.database.write() as session:
+            for table in reversed(SQLModel.metadata.sorted_tables):
+                session.connection().execute(table.delete())
 
     def written(self, form: str, state: State | None = None) -> str:
         return "".join(exchange.export(self.database, form, state))
@@ -322,7 +329,7 @@ def test_only_those_whom_the_other_house_mailed_become_active(people: People, he
     }  # fmt: skip
     content = "\n".join([f"email,{header}", *(f"p{place}@example.com,{word}" for place, word in enumerate(words))])
     came = people.bring(content)
-    found = {**people.states(), **{key: why for key, why in people.suppressed().items()}}
+    found = people.states() | people.suppressed()
     assert [found.get(f"p{place}@example.com", "not") for place in range(len(words))] == list(words.values())
     name = header.lower().replace("_", " ")
     assert came.refused == [
@@ -358,7 +365,7 @@ def test_a_word_in_a_column_of_states_that_may_be_an_address_is_not_repeated(peo
 
 MAILCHIMP = "Email Address,First Name,Last Name,MEMBER_RATING,OPTIN_TIME,CONFIRM_TIME,{more}LEID,EUID,NOTES,TAGS"
 
-EXPORTS = {
+EXPORTS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "Mailchimp": (
         MAILCHIMP.format(more="LAST_CHANGED,"),
         ['a@example.com, Ada , King ,2,2020-01-02 03:04:05,2020-01-03 03:04:05,,1,2,,"""Editors"",""VIP, gold"""'],
@@ -489,9 +496,8 @@ def test_who_unsubscribed_elsewhere_left_when_that_house_says(people: People) ->
     header, lines, _ = EXPORTS["Mailchimp, unsubscribed"]
     people.bring("\n".join([header, *lines]))
     assert people.find("a@example.com").left == datetime(2021, 5, 6, 7, 8, 9, tzinfo=UTC)
-    header, lines, _ = EXPORTS["Kit"]
-    people.bring("\n".join([header, *lines]))
-    assert people.find("b@example.com").left == NOW
+    people.bring("email,status\nz@example.com,unsubscribed\n")
+    assert people.find("z@example.com").left == NOW
 
 
 @pytest.mark.parametrize("name", ["listmonk", "Buttondown"])
@@ -581,10 +587,14 @@ def test_what_is_wrong_far_down_is_found_before_anything_is_written(people: Peop
 def test_a_byte_that_is_cut_in_two_by_the_way_of_reading_is_none_that_is_wrong(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sheets, "LONGEST_ROW", 7)
-    with pytest.raises(UsageError, match="not UTF-8 at byte 23:"):
-        people.bring("email\néé@example.com\n".encode() + b"\xe9")
-    assert people.bring("email\néé@example.com\n", "two.csv").counts == (1, 0, 0, 0, 0)
+    # The second é begins at byte 21.
+    monkeypatch.setattr(sheets, "LONGEST_ROW", 11)
+    content = "email\né@example.com\né@example.org\n"
+    assert people.bring(content).counts == (2, 0, 0, 0, 0)
+    with pytest.raises(UsageError, match="not UTF-8 at byte 36:"):
+        people.bring(content.encode() + b"\xe9")
+    with pytest.raises(UsageError, match="not UTF-8 at byte 21:"):
+        people.bring(content.encode().replace(b"\xc3\xa9@example.org", b"\xc3A@example.org"))
 
 
 def test_a_file_that_is_not_there_is_said(people: People) -> None:
@@ -656,7 +666,7 @@ class Kept:
 NASTY = st.text(st.sampled_from("=+-@'\"\\,;[]{}\t \r\n＝＋－＠aé李\u0301:#\u2028"), max_size=6)
 LINE = (NASTY | st.text(max_size=12)).map(roll.clean_name)
 WORDS = st.lists((NASTY | st.text(max_size=6)).map(roll.clean_name).filter(bool), max_size=3, unique=True)
-WHENS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.just(UTC))
+WHENS = st.datetimes(timezones=st.just(UTC))
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8) | NASTY
 KEPT = st.builds(
     Kept, LINE, st.sampled_from(State), st.none() | st.sampled_from([Why.BOUNCE, Why.MANUAL, Why.COMPLAINT]),
@@ -685,20 +695,27 @@ def keep(people: People, crowd: Sequence[Kept]) -> None:
                 session.add(Suppression(key=who.key, why=each.why, since=NOW))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(crowd=st.lists(KEPT, min_size=1, max_size=len(LOCAL)), form=st.sampled_from(exchange.FORMATS))
-def test_what_was_exported_is_restored_by_an_import(
-    crowd: list[Kept], form: str, tmp_path_factory: pytest.TempPathFactory, empty: bytes
-) -> None:
-    with made(tmp_path_factory.mktemp("here"), empty) as here, made(tmp_path_factory.mktemp("there"), empty) as there:
-        keep(here, crowd)
-        text = here.written(form)
-        came = there.bring(text, f"people.{form}")
-        assert (came.report.dialect, came.refused) == ("Friday", [])
-        assert there.everything() == here.everything()
-        before = there.everything()
-        assert there.bring(text, f"people.{form}").counts == (0, 0, 0, len(crowd), 0)
-        assert there.everything() == before
+def test_what_was_exported_is_restored_by_an_import(tmp_path: Path, empty: bytes) -> None:
+    for each in ("here", "there"):
+        (tmp_path / each).mkdir()
+
+    with made(tmp_path / "here", empty) as here, made(tmp_path / "there", empty) as there:
+
+        @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+        @given(crowd=st.lists(KEPT, min_size=1, max_size=len(LOCAL)), form=st.sampled_from(exchange.FORMATS))
+        def goes_round(crowd: list[Kept], form: str) -> None:
+            here.forget()
+            there.forget()
+            keep(here, crowd)
+            text = here.written(form)
+            came = there.bring(text, f"people.{form}")
+            assert (came.report.dialect, came.refused) == ("Friday", [])
+            before = there.everything()
+            assert before == here.everything()
+            assert there.bring(text, f"people.{form}").counts == (0, 0, 0, len(crowd), 0)
+            assert there.everything() == before
+
+        goes_round()
 
 
 @pytest.mark.parametrize("form", exchange.FORMATS)
@@ -760,9 +777,8 @@ def test_a_file_is_there_whole_or_not_at_all_and_for_its_owner_alone(tmp_path: P
     path = tmp_path / "people.csv"
     path.write_text("old", "utf-8")
     path.chmod(0o644)
-    with pytest.raises(ZeroDivisionError), sheets.written(path) as file:
-        file.write("new")
-        raise ZeroDivisionError
+    with contextlib.suppress(ZeroDivisionError), sheets.written(path) as file:
+        file.write(str(1 // 0))
     assert path.read_text("utf-8") == "old"
     with sheets.written(path) as file:
         file.write("new\r\n")
