@@ -5,8 +5,10 @@ who is on the roll. What was exported is imported again without loss, but for wh
 evidence of consent, tokens.
 """
 
+import gc
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -111,23 +113,35 @@ def import_file(
     rehearsed = _Rehearsed()
     sums = dict.fromkeys(("added", "unsubscribed", "suppressed", "known", "refused", "undated"), 0)
     done = 0
-    while batch := list(islice(lines, BATCH)):
-        with database.read() if dry_run else database.write() as session:
-            taken = _sort(session, batch, erased, rehearsed)
-            if dry_run:
-                rehearsed.known.update(hash(each.key) for each in taken.add)
-                rehearsed.barred.update((hash(key), why) for key, why in taken.suppress.items())
-            else:
-                _write(session, taken, dialect.source, now)
-        gone = sum(each.row["state"] == State.UNSUBSCRIBED for each in taken.add)
-        counts = {"added": len(taken.add) - gone, "unsubscribed": gone, "suppressed": len(taken.suppress)}
-        counts |= {"known": taken.known, "refused": len(taken.refused), "undated": sum(each.undated for each in taken.add)}
-        sums = {what: sums[what] + count for what, count in counts.items()}
-        for line, reason in sorted(taken.refused):
-            refuse(line, reason)
-        done += len(batch)
-        progress(done, sheet.rows)
+    with _seldom_collected():
+        while batch := list(islice(lines, BATCH)):
+            with database.read() if dry_run else database.write() as session:
+                taken = _sort(session, batch, erased, rehearsed)
+                if dry_run:
+                    rehearsed.known.update(hash(each.key) for each in taken.add)
+                    rehearsed.barred.update((hash(key), why) for key, why in taken.suppress.items())
+                else:
+                    _write(session, taken, dialect.source, now)
+            gone = sum(each.row["state"] == State.UNSUBSCRIBED for each in taken.add)
+            counts = {"added": len(taken.add) - gone, "unsubscribed": gone, "suppressed": len(taken.suppress)}
+            counts |= {"known": taken.known, "refused": len(taken.refused), "undated": sum(each.undated for each in taken.add)}
+            sums = {what: sums[what] + count for what, count in counts.items()}
+            for line, reason in sorted(taken.refused):
+                refuse(line, reason)
+            done += len(batch)
+            progress(done, sheet.rows)
     return Imported(dialect.name, dialect.beware, **sums)
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Let the collector wait until a batch is done with: it would look at every person of it again and again, for nothing."""
+    often, *later = gc.get_threshold()
+    gc.set_threshold(max(often, 20 * BATCH), *later)
+    try:
+        yield
+    finally:
+        gc.set_threshold(often, *later)
 
 
 def _sort(session: Session, batch: Iterable[Person | Refused], erased: Erased | None, before: _Rehearsed) -> _Taken:

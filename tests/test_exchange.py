@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlmodel import SQLModel, col, select
@@ -701,7 +702,7 @@ def test_what_was_exported_is_restored_by_an_import(tmp_path: Path, empty: bytes
 
     with made(tmp_path / "here", empty) as here, made(tmp_path / "there", empty) as there:
 
-        @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+        @settings(max_examples=80, deadline=None, derandomize=True, database=None)
         @given(crowd=st.lists(KEPT, min_size=1, max_size=len(LOCAL)), form=st.sampled_from(exchange.FORMATS))
         def goes_round(crowd: list[Kept], form: str) -> None:
             here.forget()
@@ -797,6 +798,29 @@ def test_what_is_no_plain_file_is_written_to_and_stays_what_it_is(tmp_path: Path
         file.write("x")
     assert Path("/dev/null").is_char_device()
     assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(st.text(max_size=12), st.integers(0, 12))
+def test_a_name_that_was_cleaned_is_clean(name: str, limit: int) -> None:
+    once = roll.clean_name(name, limit)
+    assert roll.clean_name(once, limit) == once
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@given(
+    st.emails()
+    | st.builds("{}@{}{}".format, st.text("abz09_+'-.Aé ", max_size=8), st.text("abzAZ09.-x", max_size=8), st.just(".com"))
+    | st.sampled_from(["info@x.com", "Info@x.com", "a@xn--mnchen-3ya.de", "a@test", "a@x.test", "a@X.COM", "a.@x.com"])
+)
+def test_an_address_is_judged_as_the_validator_alone_judges_it(text: str) -> None:
+    try:
+        valid = validate_email(text.strip(), check_deliverability=False).normalized
+    except EmailNotValidError:
+        with pytest.raises(UsageError):
+            roll.normalise(text)
+    else:
+        assert roll.normalise(text).written == valid
 
 
 def test_ten_thousand_lines_are_imported_quickly(people: People) -> None:
