@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.issue import RenderedIssue, Slot
     from pipeline.ledger import Report
     from pipeline.newsroom import Newsroom
+    from subscribers.models import State
 
 app = typer.Typer(
     help="A newsletter that writes its own Friday.",
@@ -41,6 +42,7 @@ SlotName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 SEGMENT_HELP = "Who is meant, such as 'topic:policy and joined>2026-01-01'."
 INTERRUPTED = 130
+TOLD_REFUSALS = 20
 _config: Path | None = None
 
 
@@ -180,7 +182,7 @@ def publish(
         return
     ask = _agree if sys.stdin.isatty() and not yes else _always
     try:
-        with _Progress(f"Sending {chosen.name}") as progress, _stopping_at_signals(newsroom.stopping, progress):
+        with _Progress(f"Sending {chosen.name}", "copies") as progress, _stopping_at_signals(newsroom.stopping, progress):
             sent = route.publish(newsroom, chosen, anyway=anyway, agree=ask, progress=progress)
     except KeyboardInterrupt:
         raise DecisionNeeded(f"interrupted; `friday publish {chosen.name}` goes on where it stopped") from None
@@ -314,14 +316,12 @@ def list_subscribers(
 ) -> None:
     """Everybody on the roll, or in a segment, by address; those of one topic, tag or domain as they came."""
     from subscribers import search
-    from subscribers.models import State
     from subscribers.segments import parse
 
-    if state not in (None, *State):
-        raise UsageError(f"{state!r} is not a state: there is {', '.join(State)}")
+    chosen = _state(state)
     tree = parse(segment) if segment.strip() else None
     newsroom = _newsroom()
-    wanted = search.Wanted(State(state) if state else None, segment=tree, home=newsroom.home)
+    wanted = search.Wanted(chosen, segment=tree, home=newsroom.home)
     with newsroom.database.read() as session:
         rows = [
             {
@@ -344,15 +344,98 @@ def list_subscribers(
 
 
 @people.command("import")
-def import_subscribers(file: Annotated[Path, typer.Argument(metavar="FILE.csv")]) -> None:
-    """Put every address of a CSV file on the roll. Whoever has left stays away."""
-    from subscribers import exchange
+def import_subscribers(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV, or the JSON that export writes.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen and write nothing.")] = False,
+    refused: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Every refused line with its reason.")] = None,
+    attributes: Annotated[str, typer.Option(help="Further columns to keep, with commas between them.")] = "",
+) -> None:
+    """Put the people of a file on the roll: a CSV with a column `email`, or the export of another house.
 
-    newsroom = _newsroom(writes=True)
-    imported = exchange.import_csv(newsroom.database, file, newsroom.now())
-    for line, reason in imported.refused:
+    Known are those of Mailchimp, Substack, Buttondown, Ghost, listmonk, beehiiv and Kit. Whoever left, bounced or
+    complained there, or here, stays away.
+    """
+    from pipeline import show
+    from subscribers import exchange, sheets
+
+    newsroom = _newsroom(writes=not dry_run)
+    if refused and refused.resolve() == file.resolve():
+        raise UsageError(f"--refused {refused} is the file to import: name another")
+    told: list[tuple[int, str]] = []
+    names = [name.strip() for name in attributes.split(",") if name.strip()]
+    try:
+        with (
+            _Progress(f"Importing {file.name}") as progress,
+            sheets.written(refused) if refused else contextlib.nullcontext() as listing,
+        ):
+
+            def refuse(line: int, reason: str) -> None:
+                if listing:
+                    listing.write(sheets.csv_line((str(line), reason)))
+                elif len(told) < TOLD_REFUSALS:
+                    told.append((line, reason))
+
+            if listing:
+                listing.write(sheets.csv_line(("line", "reason")))
+            imported = exchange.import_file(
+                newsroom.database, file, newsroom.now(), attributes=names, dry_run=dry_run, refuse=refuse, progress=progress,
+                erased=newsroom.keys.blinded,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise DecisionNeeded(f"interrupted; `friday subscribers import {file}` goes on where it stopped") from None
+    for line, reason in told:
         typer.echo(f"{file}:{line}: {reason}", err=True)
-    typer.echo(f"{imported.added:,} added, {imported.known:,} known already, {len(imported.refused):,} refused.")
+    if not refused and imported.refused > len(told):
+        typer.echo(f"... and {imported.refused - len(told):,} more: --refused FILE.csv writes down every one", err=True)
+    if imported.beware:
+        typer.echo(f"Beware: {imported.beware}.", err=True)
+    summary = show.imported_summary(imported)
+    typer.echo(f"Nothing was written. As {imported.dialect}: {summary}." if dry_run else f"{summary}.")
+
+
+@people.command("export")
+def export_subscribers(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Else it goes to stdout.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="csv or json; else as FILE is called, else csv.")] = None,
+    state: Annotated[str | None, typer.Option(help="pending, active or unsubscribed.")] = None,
+    person: Annotated[str | None, typer.Option(metavar="ADDRESS", help="All that is held of one person, as JSON.")] = None,
+) -> None:
+    """Everybody on the roll with all that import takes. The file is for your eyes only: it is full of addresses."""
+    from subscribers import exchange, sheets
+
+    if person is not None:
+        _export_person(person, file)
+        return
+    form = form or ("json" if file and file.suffix.lower() == ".json" else "csv")
+    if form not in exchange.FORMATS:
+        raise UsageError(f"{form!r} is not a format: there is {', '.join(exchange.FORMATS)}")
+    chosen = _state(state)
+    newsroom = _newsroom()
+    with _Progress("Exporting") as progress:
+        pieces = exchange.export(newsroom.database, form, chosen, progress)
+        if file is None:
+            for piece in pieces:
+                # Whatever the terminal's own encoding is: what was exported can be imported.
+                sys.stdout.buffer.write(piece.encode())
+            sys.stdout.buffer.flush()
+        else:
+            with sheets.written(file) as out:
+                out.writelines(pieces)
+    typer.echo(f"{progress.done:,} {'subscriber' if progress.done == 1 else 'subscribers'}", err=True)
+
+
+def _export_person(address: str, file: Path | None) -> None:
+    from pipeline import person
+    from subscribers import sheets
+
+    held = person.held(_newsroom(), address)
+    if held is None:
+        raise UsageError("nothing is held of that address")
+    if file is None:
+        _echo_json(held)
+        return
+    with sheets.written(file) as out:
+        out.write(json.dumps(held, ensure_ascii=False, indent=2) + "\n")
 
 
 @people.command("unsubscribe")
@@ -424,6 +507,14 @@ def _newsroom(*, writes: bool = False, drafts: bool = False) -> "Newsroom":
     return newsroom
 
 
+def _state(name: str | None) -> "State | None":
+    from subscribers.models import State
+
+    if name not in (None, *State):
+        raise UsageError(f"{name!r} is not a state: there is {', '.join(State)}")
+    return State(name) if name else None
+
+
 def _slot(newsroom: "Newsroom", name: str | None) -> "Slot":
     return newsroom.schedule.named(name) if name else newsroom.schedule.current(newsroom.now())
 
@@ -485,17 +576,17 @@ def _echo_report(sent: "Report", *, as_json: bool) -> None:
 
 
 class _Progress:
-    """How far the copies are, on stderr: a bar with rate and time left at a terminal, else one line at the end."""
+    """How far the copies or rows are, on stderr: a bar with rate and time left at a terminal; of copies a line at the end."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, what: str = "rows") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        what, rate = TextColumn("{task.description}"), TextColumn("{task.fields[rate]}")
-        columns = (what, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        task, rate = TextColumn("{task.description}"), TextColumn("{task.fields[rate]}")
+        columns = (task, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._label = label
+        self._label, self._what = label, what
         self._task = self._bar.add_task(label, total=None, rate="")
         self._first = 0
         self.began = False
@@ -506,7 +597,8 @@ class _Progress:
 
     def __call__(self, settled: int, copies: int) -> None:
         if not self.began:
-            self.began, self._first = True, settled
+            # Copies may have been sent before this run; rows are all of this one.
+            self.began, self._first = True, settled if self._what == "copies" else 0
             self._bar.start()
         self.done = settled - self._first
         speed = self._bar.tasks[0].speed
@@ -514,6 +606,6 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        if self.done:
+        if self.done and self._what == "copies":
             copies = "1 copy" if self.done == 1 else f"{self.done:,} copies"
             typer.echo(f"{self._label}: {copies} handled", err=True)

@@ -37,10 +37,11 @@ def run_demo(folder: Path, say: Callable[[str], object]) -> tuple[Newsroom, Slot
     visits = collect(newsroom, lambda visit: say(show.visit_line(visit)))
     say(f"  {show.visits_summary(visits)}")
     say("\nSubscribers: a CSV onto the roll")
-    imported = exchange.import_csv(newsroom.database, SAMPLE / "subscribers.csv", newsroom.now())
-    for line, reason in imported.refused:
-        say(f"  line {line} refused: {reason}")
-    say(f"  {imported.added} added, {imported.known} known already, {len(imported.refused)} refused")
+    people = SAMPLE / "subscribers.csv"
+    imported = exchange.import_file(
+        newsroom.database, people, newsroom.now(), refuse=lambda line, reason: say(f"  line {line} refused: {reason}")
+    )
+    say(f"  {show.imported_summary(imported)}")
     say("\nDraft: what was picked, and why\n")
     for text in show.draft_lines(route.draft(newsroom, slot)):
         say(text)

@@ -9,6 +9,7 @@ from pipeline.issue import Chosen, Draft, Finding, Reason
 from pipeline.ledger import Report
 from pipeline.publish import Rehearsal
 from pipeline.schedule import Timing
+from subscribers.exchange import Imported
 
 
 def visit_line(visit: Visit) -> str:
@@ -27,6 +28,16 @@ def visits_summary(visits: Sequence[Visit]) -> str:
     new = sum(visit.new for visit in visits)
     what = f"{new:,} new {'story' if new == 1 else 'stories'} from {len(visits) - failed} of {len(visits)} sources"
     return what + (f"; {failed} failed and will be tried again" if failed else "")
+
+
+def imported_summary(imported: Imported) -> str:
+    """What came of an import, or would come of it."""
+    counts = [f"{imported.added:,} added"]
+    counts += [f"{imported.unsubscribed:,} kept as unsubscribed"] if imported.unsubscribed else []
+    counts += [f"{imported.suppressed:,} suppressed"] if imported.suppressed else []
+    counts += [f"{imported.known:,} known already", f"{imported.refused:,} refused"]
+    undated = f"; {imported.undated:,} with a date that cannot be right joined today" if imported.undated else ""
+    return ", ".join(counts) + undated
 
 
 def draft_lines(draft: Draft) -> Iterator[str]:

@@ -13,10 +13,13 @@ from subscribers.models import NameWord
 WORDS_LIMIT = 8
 WORD_LENGTH = 60
 _AT_ONCE = 1_000
+_ASCII_WORD = re.compile(r"\w+")
 
 
 def folded(name: str) -> str:
     """A name as names are compared: casefolded words without accents, one space between them, at most 60 characters."""
+    if name.isascii():
+        return " ".join(_ASCII_WORD.findall(name.lower()))[:WORD_LENGTH]
     bare = "".join(char for char in unicodedata.normalize("NFKD", name) if unicodedata.category(char)[0] != "M")
     return " ".join(re.findall(r"\w+", bare.casefold()))[:WORD_LENGTH]
 

@@ -5,20 +5,28 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import ColumnElement, bindparam, func
+from sqlalchemy import ColumnElement, bindparam, false, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
 from pipeline.database import Utc
 from pipeline.errors import UsageError
-from subscribers import history, names
+from subscribers import bulk, history, names
 from subscribers.history import What
 from subscribers.keys import Keys
-from subscribers.models import Consent, State, Subscriber, Suppression, Why
+from subscribers.models import Consent, NameWord, State, Subscriber, Suppression, Why
 
 NAME_LIMIT = 200
+# At once.
+_ROWS = 5_000
+# What stands before the @ is in lower case and of letters that need no look, and nothing can be too long.
+_PLAIN = re.compile(r"([a-z0-9_+'-]+(?:\.[a-z0-9_+'-]+)*)@([A-Za-z0-9.-]+)")
+_PLAIN_LIMIT = 100
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -36,18 +44,31 @@ def normalise(text: str) -> Address:
     Raises:
         UsageError: it is none; the message does not repeat it.
     """
+    text = text.strip()
     try:
-        valid = validate_email(text.strip(), check_deliverability=False)
+        # Most are of this kind, and of few houses; to look at a domain is what takes most of the time.
+        plain = _PLAIN.fullmatch(text) if len(text) <= _PLAIN_LIMIT else None
+        if plain and (domain := _domain(plain[2])).isascii():
+            written = f"{plain[1]}@{domain}"
+        else:
+            written = validate_email(text, check_deliverability=False).normalized
     except EmailNotValidError as error:
         # What stands in brackets or quotes repeats a part of the address.
         reason = re.split(r"[('\"]", str(error))[0].rstrip(" :.")
         raise UsageError(f"not a mail address: {reason}") from None
-    return Address(valid.normalized, valid.normalized.casefold())
+    return Address(written, written.casefold())
 
 
-def clean_name(name: str) -> str:
+@lru_cache(maxsize=10_000)
+def _domain(domain: str) -> str:
+    return validate_email(f"a@{domain}", check_deliverability=False).domain
+
+
+def clean_name(name: str, limit: int = NAME_LIMIT) -> str:
     """A name that can stand in a header: no control or line characters, at most 200 characters."""
-    return " ".join("".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in name).split())[:NAME_LIMIT]
+    if not (name.isascii() and name.isprintable()):
+        name = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in name)
+    return " ".join(name.split())[:limit].rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +112,26 @@ def add(
 
 
 def add_new(session: Session, subscribers: Sequence[Subscriber]) -> int:
-    """Put people on the roll whose address is not there; how many there were.
+    """Put people on the roll whose address is not there; how many there were."""
+    return len(add_rows(session, [each.model_dump(exclude={"id"}) for each in subscribers]))
 
-    Somebody else may add the same address at this moment, so the database decides, and says no names.
+
+def add_rows(session: Session, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The same with rows of the table, all with the same columns: the ids of those who were added, by compared address.
+
+    Somebody else may add the same address at this moment, so the database decides. All go in the order of their
+    keys, so that two who do this at once never wait for each other.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    rows = [each.model_dump(exclude={"id"}) for each in subscribers]
-    new = insert(Subscriber).on_conflict_do_nothing(index_elements=["key"])
-    added = session.execute(new.returning(col(Subscriber.id), col(Subscriber.name)), rows).all()
-    names.index(session, ((each, name) for each, name in added))
-    return len(added)
+    ids: dict[str, int] = {}
+    for first in range(0, len(rows), _ROWS):
+        part = {row["token"]: row for row in sorted(rows, key=itemgetter("key"))[first : first + _ROWS]}
+        columns = tuple(rows[0])
+        added = bulk.insert(session, Subscriber, columns, map(tuple, map(dict.values, part.values())), ("id", "token"))
+        ours = [(number, part[token]) for number, token in added]
+        words = [(word, number) for number, row in ours for word in names.words_of(row["name"])]
+        bulk.insert(session, NameWord, ("word", "subscriber_id"), words)
+        ids.update((row["key"], number) for number, row in ours)
+    return ids
 
 
 def suppressed(session: Session, key: str, keys: Keys | None) -> Suppression | None:
@@ -154,24 +185,35 @@ def suppress(session: Session, address: str, why: Why, now: datetime, note: str 
     Raises:
         UsageError: not a mail address.
     """
-    key = normalise(address).key
-    there = session.exec(select(Subscriber.id).where(Subscriber.key == key).with_for_update()).first()
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    new = insert(Suppression).values(key=key, why=why, note=note, since=now)
+    changed = suppress_keys(session, [normalise(address).key], why, now, note, by)
+    session.expire_all()
+    return bool(changed)
+
+
+def suppress_keys(
+    session: Session, keys: Sequence[str], why: Why, now: datetime, note: str = "", by: str = history.PROVIDER
+) -> dict[str, int | None]:
+    """The same for compared addresses: those that were not suppressed before, each with the id of who is on the roll."""
+    if not keys:
+        return {}
+    locked = select(col(Subscriber.key), col(Subscriber.id)).where(col(Subscriber.key).in_(keys)).order_by(col(Subscriber.key))
+    ids = {row.key: row.id for row in session.connection().execute(locked.with_for_update())}
+    made = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     weaker = list(Why)[: list(Why).index(why)]
-    changed = session.execute(
-        new.on_conflict_do_update(
+    changed = session.connection().execute(
+        made(Suppression)
+        .on_conflict_do_update(
             index_elements=["key"],
             set_={"why": why, "note": note, "since": now},
-            where=col(Suppression.why).in_(weaker),
-        ).returning(col(Suppression.key))
+            # Spelled out, since a list cannot go with many rows.
+            where=or_(false(), *(col(Suppression.why) == each for each in weaker)),
+        )
+        .returning(col(Suppression.key)),
+        [{"key": key, "why": why, "note": note, "since": now} for key in sorted(keys)],
     )
-    session.expire_all()
-    if changed.first() is None:
-        return False
-    if there:
-        history.note(session, [there], What.SUPPRESSED, by, now, why=why.value)
-    return True
+    there = {key: ids.get(key) for key in changed.scalars()}
+    history.note(session, [each for each in there.values() if each], What.SUPPRESSED, by, now, why=why.value)
+    return there
 
 
 def is_wanted(now: datetime) -> ColumnElement[bool]:
@@ -193,11 +235,6 @@ def count_mailable(session: Session, now: datetime, audience: ColumnElement[bool
         .where(is_wanted(now), col(Suppression.key).is_(None), *([] if audience is None else [audience]))
     )
     return session.exec(query).one()
-
-
-def known_keys(session: Session) -> set[str]:
-    """Every compared address on the roll."""
-    return set(session.exec(select(Subscriber.key)).all())
 
 
 def suppressed_keys(session: Session) -> dict[str, str]:

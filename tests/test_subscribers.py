@@ -1,8 +1,6 @@
-"""People and permission: who is on the roll, who never comes back by accident, and what a CSV may do."""
+"""People and permission: who is on the roll, and who never comes back by accident."""
 
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.database import Database
 from pipeline.errors import UsageError
-from subscribers import exchange, links, roll, search
-from subscribers.exchange import Imported
+from subscribers import links, roll, search
 from subscribers.models import State, Subscriber, Why, new_token
 
 NOW = datetime(2026, 11, 27, 8, tzinfo=UTC)
@@ -68,12 +65,6 @@ def everybody(people: Database, state: State | None = None) -> list[tuple[str, s
 def mailable(people: Database) -> int:
     with people.read() as session:
         return roll.count_mailable(session, NOW)
-
-
-def import_csv(people: Database, folder: Path, content: str | bytes) -> Imported:
-    path = folder / "people.csv"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return exchange.import_csv(people, path, NOW)
 
 
 @pytest.mark.parametrize(
@@ -263,142 +254,3 @@ def test_the_roll_is_listed_by_address_and_by_state(both: Database) -> None:
     assert everybody(both, State.UNSUBSCRIBED) == [ben]
     assert everybody(both, State.PENDING) == [pending]
     assert mailable(both) == 1
-
-
-def test_an_import_puts_every_address_on_the_roll_with_its_name(both: Database, tmp_path: Path) -> None:
-    report = import_csv(both, tmp_path, "email,name\nada@example.com,Ada\nBen@Example.com,\n")
-    assert asdict(report) == {"added": 2, "known": 0, "refused": []}
-    ada, ben = find(both, "ada@example.com"), find(both, "ben@example.com")
-    assert (ada.name, ada.state, ada.source, ada.joined) == ("Ada", State.ACTIVE, "import", NOW)
-    assert (ben.address, ben.name) == ("Ben@example.com", "")
-    assert ada.token != ben.token
-
-
-def test_importing_twice_adds_nobody(people: Database, tmp_path: Path) -> None:
-    import_csv(people, tmp_path, "email\nada@example.com\n")
-    assert asdict(import_csv(people, tmp_path, "email\nADA@example.com\n")) == {"added": 0, "known": 1, "refused": []}
-    assert mailable(people) == 1
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\xef\xbb\xbfemail,name\nada@example.com,Ada\n",
-        b"email;name\nada@example.com;Ada\n",
-        b"email\tname\nada@example.com\tAda\n",
-        b"email,name\r\nada@example.com,Ada\r\n",
-        b"email,name\rada@example.com,Ada\r",
-        b'"E-Mail","Full Name"\n"ada@example.com","Ada"\n',
-        b"id,Name , EMAIL ADDRESS\n7,Ada, ada@example.com\n",
-        b"email,name\n\n\nada@example.com,Ada",
-        b"email,name\nada@example.com,Ada,more,than,the,header\n",
-    ],
-    ids=["BOM", "semicolons", "tabs", "CRLF", "CR", "quotes", "other order", "empty lines", "a long line"],
-)
-def test_a_csv_is_read_however_a_spreadsheet_writes_it(people: Database, tmp_path: Path, content: bytes) -> None:
-    assert asdict(import_csv(people, tmp_path, content)) == {"added": 1, "known": 0, "refused": []}
-    assert find(people, "ada@example.com").name == "Ada"
-
-
-def test_a_comma_in_quotes_is_part_of_a_name(people: Database, tmp_path: Path) -> None:
-    import_csv(people, tmp_path, 'email,name\nada@example.com,"Lovelace, Ada ""the first"""\n')
-    assert find(people, "ada@example.com").name == 'Lovelace, Ada "the first"'
-
-
-def test_a_line_break_in_an_imported_name_is_taken_out(people: Database, tmp_path: Path) -> None:
-    import_csv(people, tmp_path, 'email,name\nada@example.com,"Ada\nBcc: all@example.com"\n')
-    assert find(people, "ada@example.com").name == "Ada Bcc: all@example.com"
-
-
-@pytest.mark.parametrize("content", ["", "\n", "name\nAda\n", "ada@example.com\nben@example.com\n"])
-def test_a_csv_without_a_column_of_addresses_is_refused(people: Database, tmp_path: Path, content: str) -> None:
-    with pytest.raises(UsageError, match=r"people\.csv:1: no column of addresses: name one of email, "):
-        import_csv(people, tmp_path, content)
-    assert everybody(people) == []
-
-
-def test_every_refused_line_has_its_number_and_reason_and_the_others_are_taken(people: Database, tmp_path: Path) -> None:
-    suppress(people, "cleo@example.com", Why.COMPLAINT)
-    content = "email\nada@example.com\nsecretperson@\ncleo@example.com\n\nben@example.com\nsecretperson\n"
-    report = import_csv(people, tmp_path, content)
-    assert (report.added, report.known) == (2, 0)
-    assert [line for line, _ in report.refused] == [3, 4, 7]
-    reasons = [reason for _, reason in report.refused]
-    assert reasons[0].startswith("not a mail address: ")
-    assert reasons[1] == "suppressed (complaint)"
-    assert "secretperson" not in " ".join(reasons)
-    assert [address for address, _, _ in everybody(people)] == ["ada@example.com", "ben@example.com"]
-
-
-def test_a_line_without_an_address_is_refused(people: Database, tmp_path: Path) -> None:
-    report = import_csv(people, tmp_path, "name,email\nAda\nBen,\nCleo,cleo@example.com\n")
-    assert [line for line, _ in report.refused] == [2, 3]
-    assert report.added == 1
-
-
-def test_an_import_never_brings_back_who_has_left_or_is_suppressed(both: Database, tmp_path: Path) -> None:
-    for name in ("ada", "ben"):
-        add(both, f"{name}@example.com")
-    unsubscribe(both, "ada@example.com")
-    suppress(both, "ben@example.com")
-    suppress(both, "cleo@example.com", Why.ERASED)
-    report = import_csv(
-        both, tmp_path, "email,state\nada@example.com,active\nben@example.com,active\nCleo@example.com,active\n"
-    )
-    assert report.added == 0
-    assert everybody(both) == [("ada@example.com", "unsubscribed", None), ("ben@example.com", "active", "bounce")]
-    assert mailable(both) == 0
-
-
-def test_an_address_that_comes_twice_in_a_file_is_added_once(people: Database, tmp_path: Path) -> None:
-    report = import_csv(people, tmp_path, "email,name\nada@example.com,Ada\nADA@example.com,Other\n ada@EXAMPLE.com ,\n")
-    assert asdict(report) == {"added": 1, "known": 2, "refused": []}
-    assert find(people, "ada@example.com").name == "Ada"
-
-
-@pytest.mark.parametrize("header", ["state", "Status", "subscription status"])
-def test_only_those_whom_the_other_house_mailed_are_taken(people: Database, tmp_path: Path, header: str) -> None:
-    states = ["", "active", "Subscribed", " enabled ", "unsubscribed", "bounced", "pending", "cleaned"]
-    lines = [f"p{place}@example.com,{state}" for place, state in enumerate(states)]
-    report = import_csv(people, tmp_path, "\n".join([f"email,{header}", *lines]))
-    assert report.added == 4
-    assert report.refused == [
-        (6, "not mailable: its state is 'unsubscribed'"),
-        (7, "not mailable: its state is 'bounced'"),
-        (8, "not mailable: its state is 'pending'"),
-        (9, "not mailable: its state is 'cleaned'"),
-    ]
-
-
-def test_a_file_that_is_not_utf_8_is_refused_whole_and_the_byte_named(people: Database, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"people\.csv: not UTF-8 at byte 26: save it as UTF-8"):
-        import_csv(people, tmp_path, "email,name\nada@example.com,é\n".encode("latin-1").replace(b",\xe9", b"\xe9"))
-    assert everybody(people) == []
-
-
-def test_the_byte_is_named_by_its_place_in_the_file_however_far_down(people: Database, tmp_path: Path) -> None:
-    lines = [f"p{number:06}@example.com,P" for number in range(600)]
-    content = "\n".join(["email,name", *lines, "ada@example.com,José"]).encode("latin-1")
-    with pytest.raises(UsageError, match=f"not UTF-8 at byte {content.index(0xE9)}:"):
-        import_csv(people, tmp_path, content)
-    assert everybody(people) == []
-
-
-def test_a_file_that_is_not_there_is_said(people: Database, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none\.csv: No such file or directory"):
-        exchange.import_csv(people, tmp_path / "none.csv", NOW)
-
-
-def test_a_field_without_end_is_refused(people: Database, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"people\.csv:\d+: field larger than field limit"):
-        import_csv(people, tmp_path, 'email,name\nada@example.com,"' + "x" * 200_000)
-    assert everybody(people) == []
-
-
-def test_ten_thousand_lines_are_imported_quickly(people: Database, tmp_path: Path) -> None:
-    content = "email,name\n" + "".join(f"person{number}@example.com,Person {number}\n" for number in range(10_000))
-    began = time.process_time()
-    report = import_csv(people, tmp_path, content)
-    assert time.process_time() - began < 5
-    assert report.added == 10_000
-    assert mailable(people) == 10_000

@@ -235,7 +235,7 @@ class Stages:
         world.tell_a_week()
         csv = folder / "roll.csv"
         csv.write_text("\n".join(("email", *self.addresses)), "utf-8")
-        exchange.import_csv(world.database, csv, world.clock())
+        exchange.import_file(world.database, csv, world.clock())
         if frozen:
             approve(world.newsroom, Slot(FRIDAY.date(), FRIDAY))
         world.database.engine.dispose()
