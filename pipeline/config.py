@@ -1,5 +1,6 @@
 """config.toml and the environment's secrets, read into one frozen value; every mistake at once, with its path."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, time, timedelta
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -92,6 +94,13 @@ def _database(value: str) -> str:
     return value
 
 
+def _network(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return ip_network(value)
+    raise ValueError(f"{value!r} is not a network such as 10.0.0.0/8, 127.0.0.1 or 2001:db8::/32")
+
+
 def _colour(value: str) -> str:
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         raise ValueError("is not a colour such as #a3391a")
@@ -100,6 +109,7 @@ def _colour(value: str) -> str:
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 OneLine = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 
 
@@ -147,10 +157,11 @@ class Storage(Section):
 
 
 class Web(Section):
-    """Where `friday serve` listens."""
+    """Where `friday serve` listens, and the proxies in front of it, whose `X-Forwarded-For` is believed."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8010
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class Mailbox(Section):

@@ -27,8 +27,11 @@ ISSUE_POLICY = (
 )
 
 
-def make_app(hosts: tuple[str, ...]) -> FastAPI:
-    """An app without documentation pages that answers to these hosts only and sends the security headers."""
+def make_app(hosts: tuple[str, ...], *, over_tls: bool = False) -> FastAPI:
+    """An app without documentation pages that answers to these hosts only and sends the security headers.
+
+    `over_tls` says that there is TLS in front of it, which browsers then ask for by themselves for a year.
+    """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
@@ -37,7 +40,9 @@ def make_app(hosts: tuple[str, ...]) -> FastAPI:
         response.headers.setdefault("Content-Security-Policy", PAGE_POLICY)
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.setdefault("Referrer-Policy", "no-referrer")
+        if over_tls:
+            response.headers["Strict-Transport-Security"] = "max-age=31536000"
         return response
 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
