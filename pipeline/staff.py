@@ -7,7 +7,6 @@ import hashlib
 import secrets
 import threading
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +14,7 @@ from functools import cached_property
 
 from pwdlib import PasswordHash
 from sqlalchemy import ColumnElement, ForeignKey
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Session, SQLModel, col, delete, select, update
 
 from pipeline.database import Database, Utc
@@ -164,8 +164,8 @@ def _squeezed(text: str) -> str:
     return "".join(text.casefold().split())
 
 
-def add(session: Session, address: str, hashed: str, role: Role, now: datetime) -> Admin:
-    """Let somebody sign in.
+def see_that_it_can_be_added(session: Session, address: str, role: Role) -> roll.Address:
+    """Look whether somebody may be let in, before a password is asked for; the address in its normal form.
 
     Raises:
         UsageError: not a mail address, somebody who may sign in already, or a first admin who would be no owner.
@@ -173,11 +173,25 @@ def add(session: Session, address: str, hashed: str, role: Role, now: datetime) 
     normal = roll.normalise(address)
     if _by_key(session, normal.key):
         raise UsageError("this address may sign in already; `friday admin password` sets another password")
-    if role is not Role.OWNER and not _owners(session):
+    if role is not Role.OWNER and session.exec(_OWNERS).first() is None:
         raise UsageError("the first admin must be an owner: add one by --role owner")
+    return normal
+
+
+def add(session: Session, address: str, hashed: str, role: Role, now: datetime) -> Admin:
+    """Let somebody sign in.
+
+    Raises:
+        UsageError: as `see_that_it_can_be_added`.
+    """
+    normal = see_that_it_can_be_added(session, address, role)
     row = AdminRow(address=normal.written, key=normal.key, password=hashed, role=role, since=now)
-    session.add(row)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        # Another process let them in between our look and our write; where writers take turns it cannot.
+        raise UsageError("this address may sign in already, since this moment") from None
     return _admin(row)
 
 
@@ -201,7 +215,8 @@ def remove(session: Session, address: str) -> None:
     Raises:
         UsageError: not a mail address, nobody's, or the last owner's.
     """
-    owners = _owners(session)
+    # Locked, so that of two owners who remove each other at once one stays.
+    owners = session.exec(_OWNERS.with_for_update()).all()
     row = _known(session, address)
     if [owner.id for owner in owners] == [row.id]:
         raise UsageError("this is the last owner: add another one first, or nobody could let people in any more")
@@ -301,10 +316,7 @@ def _known(session: Session, address: str) -> AdminRow:
     return row
 
 
-def _owners(session: Session) -> Sequence[AdminRow]:
-    # Locked, so that of two owners who remove each other at once one stays.
-    query = select(AdminRow).where(AdminRow.role == Role.OWNER).order_by(col(AdminRow.id))
-    return session.exec(query.with_for_update()).all()
+_OWNERS = select(AdminRow).where(AdminRow.role == Role.OWNER).order_by(col(AdminRow.id))
 
 
 def _admin(row: AdminRow) -> Admin:

@@ -117,7 +117,7 @@ def add_newsroom(app: FastAPI, newsroom: Newsroom, passwords: Passwords) -> Fram
 
     @app.get(ROOT, response_class=HTMLResponse, responses=GUARDED)
     def home(request: Request) -> Response:
-        return frame.page(request, "home.html", **_news(newsroom))
+        return frame.page(request, "home.html", news=_news(newsroom))
 
     @app.get(ACCOUNT, response_class=HTMLResponse, responses=GUARDED)
     def account(request: Request, *, done: bool = False) -> Response:
@@ -144,11 +144,10 @@ def add_newsroom(app: FastAPI, newsroom: Newsroom, passwords: Passwords) -> Fram
 _WRONG = 401
 
 
-def _sign_in_form(frame: Frame, request: Request, refused: Refused | None = None, **values: str) -> Response:
+def _sign_in_form(frame: Frame, request: Request, refused: Refused | None = None, *, to: str, address: str = "") -> Response:
     knock = frame.door.knock(request)
     status, text = (refused.status, refused.text) if refused else (200, "")
-    known: dict[str, object] = {"address": "", "token": token_of(knock), "trouble": text, **values}
-    response = frame.page(request, "sign-in.html", status, **known)
+    response = frame.page(request, "sign-in.html", status, token=token_of(knock), trouble=text, to=to, address=address)
     frame.door.set_cookie(request, response, knock, KNOCK)
     response.headers.update(refused.headers if refused else {})
     return response
@@ -226,8 +225,9 @@ def _news(newsroom: Newsroom) -> dict[str, object]:
     slot = schedule.current(now)
     with newsroom.database.read() as session:
         frozen = ledger.find(session, slot.name)
-        if frozen and frozen.enrolled_at:
-            slot = schedule.next(now)
+        while frozen and frozen.enrolled_at:
+            # Sent, perhaps before its time.
+            slot = schedule.next(slot.at)
             frozen = ledger.find(session, slot.name)
         issue = ledger.newest(session)
         last = issue and _Last(
