@@ -35,7 +35,10 @@ app = typer.Typer(
 )
 people = typer.Typer(help="Who gets the newsletter.", no_args_is_help=True)
 app.add_typer(people, name="subscribers")
+admins = typer.Typer(help="Who may sign in to the newsroom.", no_args_is_help=True)
+app.add_typer(admins, name="admin")
 
+FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")]
 SlotName = Annotated[
     str | None, typer.Argument(metavar="[SLOT]", help="The slot's date, such as 2026-11-27; the due or next one if left out.")
 ]
@@ -485,6 +488,80 @@ def sign_up_form() -> None:
     from pipeline import admit
 
     typer.echo(admit.snippet(_newsroom()), nl=False)
+
+
+@admins.command("add")
+def add_admin(
+    address: str,
+    role: Annotated[str | None, typer.Option(help="owner or editor; the first is an owner, others are editors.")] = None,
+    password_stdin: FromStdin = False,
+) -> None:
+    """Let somebody sign in. An editor cannot decide who else may, export or erase."""
+    from pipeline import staff
+
+    if role not in (None, *staff.Role):
+        raise UsageError(f"{role!r} is not a role: there is {', '.join(staff.Role)}")
+    newsroom = _newsroom(writes=True)
+    with newsroom.database.read() as session:
+        given = staff.Role(role) if role else staff.Role.EDITOR if staff.listed(session) else staff.Role.OWNER
+        staff.see_that_it_can_be_added(session, address, given)
+    hashed = staff.Passwords().choose(_new_password(from_stdin=password_stdin), address, newsroom.masthead.title)
+    with newsroom.database.write() as session:
+        staff.add(session, address, hashed, given, newsroom.now())
+    typer.echo(f"Added as {given.value}. Sign in at {newsroom.masthead.base_url}/newsroom")
+
+
+@admins.command("list")
+def list_admins(as_json: AsJson = False) -> None:
+    """Everybody who may sign in."""
+    from pipeline import staff
+
+    newsroom = _newsroom()
+    with newsroom.database.read() as session:
+        found = staff.listed(session)
+    if as_json:
+        _echo_json([{"address": each.address, "role": each.role, "since": each.since.isoformat()} for each in found])
+        return
+    for each in found:
+        typer.echo(f"{each.address}  {each.role.value}, since {each.since:%Y-%m-%d}")
+    typer.echo(f"{len(found):,} {'person' if len(found) == 1 else 'people'} may sign in", err=True)
+
+
+@admins.command("remove")
+def remove_admin(address: str) -> None:
+    """Let somebody sign in no more; where they are signed in, they no longer are."""
+    from pipeline import staff
+
+    newsroom = _newsroom(writes=True)
+    with newsroom.database.write() as session:
+        staff.remove(session, address)
+    typer.echo("Removed.")
+
+
+@admins.command("password")
+def set_password(address: str, password_stdin: FromStdin = False) -> None:
+    """Give somebody another password; where they are signed in, they no longer are."""
+    from pipeline import staff
+
+    newsroom = _newsroom(writes=True)
+    with newsroom.database.read() as session:
+        staff.find(session, address)
+    hashed = staff.Passwords().choose(_new_password(from_stdin=password_stdin), address, newsroom.masthead.title)
+    with newsroom.database.write() as session:
+        staff.set_password(session, address, hashed)
+    typer.echo("The password is set.")
+
+
+def _new_password(*, from_stdin: bool) -> str:
+    """A password from stdin, or asked for twice at a terminal."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask for a password at: pipe one in and say --password-stdin")
+    try:
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True))
+    except typer.Abort:
+        raise UsageError("no password was given; nothing was changed") from None
 
 
 def _newsroom(*, writes: bool = False, drafts: bool = False) -> "Newsroom":

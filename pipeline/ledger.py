@@ -82,6 +82,12 @@ def published(session: Session) -> Sequence[IssueRow]:
     return session.exec(query).all()
 
 
+def newest(session: Session) -> IssueRow | None:
+    """The last issue whose audience is enrolled."""
+    query = select(IssueRow).where(col(IssueRow.enrolled_at).is_not(None)).order_by(col(IssueRow.slot).desc())
+    return session.exec(query.limit(1)).first()
+
+
 def number_of(session: Session, slot: Slot) -> int:
     """The number of a slot's issue; the next one where nothing is frozen for it."""
     issue = find(session, slot.name)

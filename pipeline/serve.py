@@ -40,7 +40,8 @@ def serve(newsroom: Newsroom, port: int | None) -> None:
         slot = newsroom.schedule.current(newsroom.now())
         opens = slot.at.astimezone(newsroom.schedule.zone)
         print(f"Public pages on {web.host}:{port or web.port}; the slot {slot.name} opens at {opens:%H:%M %Z}.", flush=True)  # noqa: T201 - a door's own result
-        config = uvicorn.Config(public_app(newsroom), log_level="warning", access_log=False)
+        # Whose X-Forwarded-For is believed, `web.trusted_proxies` says; uvicorn would believe whatever runs on this machine.
+        config = uvicorn.Config(public_app(newsroom), log_level="warning", access_log=False, proxy_headers=False)
         with contextlib.suppress(KeyboardInterrupt):
             Server(config, newsroom.stopping).run(sockets=[listening])
 

@@ -12,10 +12,10 @@ from fastapi import FastAPI
 @contextmanager
 def serving(app: FastAPI, stopping: threading.Event | None = None) -> Iterator[str]:
     """The base address of the running app; `stopping` is set before the server waits for open answers."""
-    with socket.socket() as listening:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, proxy_headers=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:

@@ -119,6 +119,8 @@ def test_the_message_has_a_line_for_each_mistake(tmp_path: Path) -> None:
         (("[schedule]", "[schedule]\nat = 'dawn'"), "schedule.at"),
         (("[schedule]", "[picking]\nevent = 'much'\n[schedule]"), "picking.event"),
         (("[schedule]", "[web]\nport = 70000\n[schedule]"), "web.port"),
+        (("[schedule]", "[web]\ntrusted_proxies = ['10.0.0.1/8']\n[schedule]"), "web.trusted_proxies[0]"),
+        (("[schedule]", "[web]\ntrusted_proxies = [7]\n[schedule]"), "web.trusted_proxies[0]"),
         (("[schedule]", "[brand]\nmark = 'ABC'\n[schedule]"), "brand.mark"),
         (("[schedule]", "[brand]\ntemplate = '../weekly'\n[schedule]"), "brand.template"),
         (("[schedule]", "[brand]\ntemplate = 'monthly'\n[schedule]"), "brand.template"),

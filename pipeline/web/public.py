@@ -1,4 +1,4 @@
-"""What everybody may see: the past issues, and the pages of readers. Nothing of the newsroom."""
+"""What everybody may see: the past issues, and the pages of readers. The newsroom stands behind its door."""
 
 from urllib.parse import urlsplit
 
@@ -8,15 +8,17 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from pipeline import ledger
 from pipeline.newsroom import Newsroom
 from pipeline.render import public_page
+from pipeline.staff import Passwords
 from pipeline.web.hooks import add_hooks
+from pipeline.web.newsroom import add_newsroom
 from pipeline.web.pages import LOOPBACK, issue_page, make_app, page_environment, serve_file
 from pipeline.web.reader import add_readers_pages, form_values
 
 
-def public_app(newsroom: Newsroom) -> FastAPI:
-    """The public pages. GET and HEAD change nothing."""
-    own = urlsplit(newsroom.masthead.base_url).hostname
-    app = make_app((*LOOPBACK, *((own,) if own else ())))
+def public_app(newsroom: Newsroom, passwords: Passwords | None = None) -> FastAPI:
+    """The public pages, and the newsroom behind its door. GET and HEAD change nothing."""
+    own = urlsplit(newsroom.masthead.base_url)
+    app = make_app((*LOOPBACK, *((own.hostname,) if own.hostname else ())), over_tls=own.scheme == "https")
     pages = page_environment(newsroom.config.templates)
     for name in ("public.css", "icon.svg"):
         serve_file(app, newsroom.config.templates, name)
@@ -52,4 +54,5 @@ def public_app(newsroom: Newsroom) -> FastAPI:
             ledger.published(session)
         return PlainTextResponse("ok")
 
+    add_newsroom(app, newsroom, passwords or Passwords())
     return app
