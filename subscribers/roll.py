@@ -241,3 +241,28 @@ def suppressed_keys(session: Session) -> dict[str, str]:
     """Every suppressed address with its reason."""
     rows: Sequence[tuple[str, str]] = session.exec(select(Suppression.key, Suppression.why)).all()
     return dict(rows)
+
+
+def by_id(session: Session, number: int) -> Subscriber | None:
+    """The subscriber of a number, by which the newsroom's pages are addressed."""
+    return session.get(Subscriber, number)
+
+
+def rename(session: Session, subscriber: Subscriber, name: str, by: str, now: datetime) -> bool:
+    """Write down another name of a subscriber; False if it has that name already."""
+    name = clean_name(name)
+    if name == subscriber.name or subscriber.id is None:
+        return False
+    subscriber.name = name
+    session.add(subscriber)
+    names.index(session, [(subscriber.id, name)])
+    history.note(session, [subscriber.id], What.EDITED, by, now, name=name)
+    return True
+
+
+def unsubscribe_all(session: Session, ids: Sequence[int], now: datetime, by: str) -> int:
+    """Take several subscribers off the roll; how many were still on it."""
+    before = select(func.count(col(Subscriber.id))).where(col(Subscriber.id).in_(ids), Subscriber.state != State.UNSUBSCRIBED)
+    leaving = session.exec(before).one()
+    _leave(session, col(Subscriber.id).in_(ids), now, by)
+    return leaving

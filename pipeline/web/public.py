@@ -12,6 +12,7 @@ from pipeline.staff import Passwords
 from pipeline.web.hooks import add_hooks
 from pipeline.web.newsroom import add_newsroom
 from pipeline.web.pages import LOOPBACK, issue_page, make_app, page_environment, serve_file
+from pipeline.web.people import add_people
 from pipeline.web.reader import add_readers_pages, form_values
 
 
@@ -54,5 +55,5 @@ def public_app(newsroom: Newsroom, passwords: Passwords | None = None) -> FastAP
             ledger.published(session)
         return PlainTextResponse("ok")
 
-    add_newsroom(app, newsroom, passwords or Passwords())
+    add_people(app, add_newsroom(app, newsroom, passwords or Passwords()))
     return app
