@@ -17,6 +17,17 @@ from sqlmodel import Session, SQLModel, col, select
 
 from pipeline.database import Utc
 
+# Of pages that SQLite keeps at hand, in KiB: beyond them each row of an import reads its places in the indexes anew.
+_ROOM, _USUAL_ROOM = 65_536, 2_000
+
+
+def make_room(session: Session, *, much: bool) -> None:
+    """Let SQLite keep many pages at hand, or as few as usual; it holds for the connection, and for the next one to get it."""
+    if not _is_postgres(session):
+        session.connection().exec_driver_sql(f"PRAGMA cache_size = -{_ROOM if much else _USUAL_ROOM}")
+        if not much:
+            session.connection().exec_driver_sql("PRAGMA shrink_memory")
+
 
 def insert(
     session: Session,

@@ -121,6 +121,7 @@ def import_file(
                     rehearsed.known.update(hash(each.key) for each in taken.add)
                     rehearsed.barred.update((hash(key), why) for key, why in taken.suppress.items())
                 else:
+                    bulk.make_room(session, much=True)
                     _write(session, taken, dialect.source, now)
             gone = sum(each.row["state"] == State.UNSUBSCRIBED for each in taken.add)
             counts = {"added": len(taken.add) - gone, "unsubscribed": gone, "suppressed": len(taken.suppress)}
@@ -130,6 +131,8 @@ def import_file(
                 refuse(line, reason)
             done += len(batch)
             progress(done, sheet.rows)
+    with database.read() as session:
+        bulk.make_room(session, much=False)
     return Imported(dialect.name, dialect.beware, **sums)
 
 

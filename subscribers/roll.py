@@ -59,7 +59,7 @@ def normalise(text: str) -> Address:
     return Address(written, written.casefold())
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=50_000)
 def _domain(domain: str) -> str:
     return validate_email(f"a@{domain}", check_deliverability=False).domain
 
