@@ -11,7 +11,7 @@ endif
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SELF := $(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
-.PHONY: help demo test unit lint types imports check check-mail check-smtp crash faults bench-send mutants lock clean
+.PHONY: help demo test unit lint types imports check check-mail check-smtp crash faults bench-send bench-people mutants lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ mutants: .venv/dev ## break ledger and delivery in every small way, and see the 
 
 bench-send: .venv/dev ## the send loop beside a bare requests loop, as JSON (N=100000, ARGS="--memory --scenarios a1")
 	@$(BIN)/python -m tests.trials.bench_send --readers $(or $(N),100000) $(ARGS)
+
+bench-people: .venv/dev ## pages and searches among N people (1,000,000) beside a hundredth of them, as JSON
+	@$(BIN)/python -m tests.trials.bench_people --rows $(or $(N),1000000) $(ARGS)
 
 lock: ## write the lock files anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock
