@@ -11,7 +11,7 @@ endif
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SELF := $(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
-.PHONY: help demo test unit lint types imports check check-mail check-smtp crash faults bench-send bench-import mutants lock clean
+.PHONY: help demo test unit lint types imports check check-mail check-smtp crash faults bench-send bench-import bench-people mutants lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ bench-send: .venv/dev ## the send loop beside a bare requests loop, as JSON (N=1
 
 bench-import: .venv/dev ## an import beside a bare email-validator loop, as JSON (N=1000000, ARGS="--domains 1000000")
 	@$(BIN)/python -m tests.trials.bench_import --rows $(or $(N),1000000) $(ARGS)
+
+bench-people: .venv/dev ## pages and searches among N people (1,000,000) beside a hundredth of them, as JSON
+	@$(BIN)/python -m tests.trials.bench_people --rows $(or $(N),1000000) $(ARGS)
 
 lock: ## write the lock files anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock

@@ -22,10 +22,10 @@ from subscribers.models import DOMAIN_OF_KEY, Label, NameWord, State, Subscriber
 from subscribers.segments import Home, Segment, Term
 
 PAGE = 50
-FOUND_LIMIT = 200
-COUNT_LIMIT = 10_000
-# So many people are looked at for one page or search. Each costs some microseconds.
+FOUND_LIMIT = 100
+# So many people are looked at for one page or count, and for one search. Each costs some microseconds.
 LOOKED_AT = 10_000
+LOOKED_AT_IN_A_SEARCH = 2_000
 TEXT_LIMIT = 320
 # A cursor names some people, so that it leads on though the last of them is erased meanwhile.
 _SPARE = 4
@@ -138,7 +138,7 @@ def count(session: Session, wanted: Wanted = EVERYBODY) -> Counted:
 
 
 def find(session: Session, text: str, wanted: Wanted = EVERYBODY) -> Found:
-    """People whose address, domain or name begins with a text, a name with any of its words; at most 200, by address.
+    """People whose address, domain or name begins with a text, a name with any of its words; at most a hundred, by address.
 
     A text that begins with @ is a domain. Where there is `more`, a longer text finds it.
 
@@ -367,8 +367,8 @@ def _some(session: Session, near: Select[Any], filters: Sequence[ColumnElement[b
     if not filters:
         found = session.execute(near.limit(FOUND_LIMIT + 1)).scalars().all()
         return list(found), len(found) > FOUND_LIMIT
-    looked_at = near.limit(LOOKED_AT).subquery()
+    looked_at = near.limit(LOOKED_AT_IN_A_SEARCH).subquery()
     meets = segments.there_is(looked_at, looked_at.c.id == _ID, *filters)
     found = session.execute(select(looked_at.c.id).where(meets).limit(FOUND_LIMIT + 1)).scalars().all()
-    cut = len(found) > FOUND_LIMIT or session.execute(near.offset(LOOKED_AT).limit(1)).first() is not None
+    cut = len(found) > FOUND_LIMIT or session.execute(near.offset(LOOKED_AT_IN_A_SEARCH).limit(1)).first() is not None
     return list(found), cut
