@@ -199,9 +199,8 @@ def _add_list(app: FastAPI, frame: Frame) -> None:
                 trouble, status, people, number = _sentence(error), 422, Found(()), None
             tags = labels.in_use(session, LabelKind.TAG)
         ways = {
-            name: f"{PEOPLE}?{urlencode({**chosen.query, 'cursor': at})}"
+            name: f"{PEOPLE}?{urlencode({**chosen.query, 'cursor': at})}" if at else ""
             for name, at in (("before", people.before), ("after", people.after))
-            if at
         }
         values = {
             "people": people.people, "number": number, "more": people.more, "ways": ways, "chosen": chosen,
