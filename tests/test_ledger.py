@@ -11,6 +11,7 @@ from sqlalchemy import bindparam
 from sqlmodel import Session, SQLModel, col, select, update
 
 from pipeline import batches, ledger
+from pipeline import publish as route
 from pipeline.batches import Batch
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, Pause, ToldRow
 from pipeline.claim import Wanted, claim
@@ -761,3 +762,16 @@ def test_how_many_have_left_is_counted_over_all_issues_since_an_instant(book: Bo
     assert batches.left_since(book.session, BEFORE, first).copies == everybody - 2
     last = book.id_of(BatchRow, key="2-home")
     assert batches.left_since(book.session, BEFORE, last) == (0, last)
+
+
+def test_an_issue_is_kept_with_its_term_and_its_stories_in_their_places(world: World) -> None:
+    world.tell_a_week()
+    world.subscribe("ada")
+    drafted = route.draft(world.newsroom, world.slot)
+    assert drafted.selection.term
+    assert route.publish(world.newsroom, world.slot).excluded == 0
+    with world.database.read() as session:
+        (issue,) = session.exec(select(IssueRow)).all()
+        told = session.exec(select(ToldRow.place, ToldRow.url).order_by(col(ToldRow.id))).all()
+    assert issue.term == drafted.selection.term.term.slug
+    assert list(told) == [(place, each.story.url) for place, each in enumerate(drafted.selection.stories, 1)]
