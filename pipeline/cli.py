@@ -286,7 +286,7 @@ def add_subscriber(address: str, name: Annotated[str, typer.Option(help="As the 
 
     newsroom = _newsroom(writes=True)
     with newsroom.database.write() as session:
-        added = roll.add(session, address, newsroom.now(), name, keys=newsroom.keys)
+        added = roll.add(session, address, newsroom.now(), name, keys=newsroom.known_keys)
     typer.echo("Added." if added.new else f"Known already: {added.subscriber.state}. Nothing changed.")
 
 
@@ -382,7 +382,7 @@ def import_subscribers(
                 listing.write(sheets.csv_line(("line", "reason")))
             imported = exchange.import_file(
                 newsroom.database, file, newsroom.now(), attributes=names, dry_run=dry_run, refuse=refuse, progress=progress,
-                erased=newsroom.keys.blinded,
+                erased=newsroom.blinded,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise DecisionNeeded(f"interrupted; `friday subscribers import {file}` goes on where it stopped") from None

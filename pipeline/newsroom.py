@@ -15,7 +15,7 @@ import psutil
 from sqlalchemy import ColumnElement
 
 from pipeline import config as config_file
-from pipeline import mailbox
+from pipeline import mailbox, secret
 from pipeline.config import TEMPLATE, Brand, Config, Folders, Secrets
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Problem, UsageError
@@ -24,7 +24,6 @@ from pipeline.issue import Masthead, Term
 from pipeline.pace import Ramp
 from pipeline.providers import Provider, build_provider
 from pipeline.schedule import Schedule
-from pipeline.secret import keys
 from pipeline.sources import Source, build_sources
 from subscribers.keys import Keys
 from subscribers.segments import Home, compile_segment, parse
@@ -92,7 +91,18 @@ class Newsroom:
         Raises:
             ConfigError: they can be neither read nor made.
         """
-        return keys(self.config.secrets, self.config.path.parent)
+        return secret.keys(self.config.secrets, self.config.path.parent)
+
+    @property
+    def known_keys(self) -> Keys | None:
+        """The same if they are there: where there never was a secret, nobody can have been erased."""
+        return self.keys if secret.is_there(self.config.secrets, self.config.path.parent) else None
+
+    @property
+    def blinded(self) -> Callable[[str], tuple[str, ...]] | None:
+        """What tells under which keys a compared address may be suppressed if it was erased; None if none can be."""
+        found = self.known_keys
+        return found.blinded if found else None
 
     @cached_property
     def home(self) -> Home:

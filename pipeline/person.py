@@ -21,7 +21,7 @@ def held(newsroom: Newsroom, address: str) -> dict[str, Any] | None:
     key = roll.normalise(address).key
     with newsroom.database.read() as session:
         subscriber = roll.by_key(session, key)
-        suppression = roll.suppressed(session, key, newsroom.keys)
+        suppression = roll.suppressed(session, key, newsroom.known_keys)
         waiting = session.exec(select(SignUp).where(SignUp.address == roll.normalise(address).written)).all()
         if subscriber is None and suppression is None and not waiting:
             return None

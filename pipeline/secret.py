@@ -34,6 +34,15 @@ def keys(given: Secrets, here: Path) -> Keys:
         raise ConfigError([Problem(NAME, f"is not set, and {here / FILE} cannot be used: {error}")]) from None
 
 
+def is_there(given: Secrets, here: Path) -> bool:
+    """Whether there is a secret already.
+
+    Raises:
+        ConfigError: its file cannot be read.
+    """
+    return bool(given.get(NAME)) or (here / FILE).exists()
+
+
 def _own(path: Path) -> str:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     if not path.exists():

@@ -776,12 +776,12 @@ def test_before_anything_is_sent_a_signal_ends_it_at_once_and_afterwards_it_is_a
 
 
 def test_the_progress_counts_what_was_handled_now_and_not_what_was_before(capsys: pytest.CaptureFixture[str]) -> None:
-    with _Progress("Sending") as progress:
+    with _Progress("Sending", "copies") as progress:
         assert not progress.began
         progress(50, 100)
         assert (progress.began, progress.done) == (True, 0)
         progress(1_075, 2_000)
     assert capsys.readouterr().err == "Sending: 1,025 copies handled\n"
-    with _Progress("Sending") as progress:
+    with _Progress("Sending", "copies") as progress:
         progress(100, 100)
     assert capsys.readouterr().err == ""

@@ -487,9 +487,9 @@ def test_an_unknown_address_is_answered_as_slowly_as_a_known_one(local_world: Wo
         form = {"csrf": browser.token(SIGN_IN), "password": OTHER}
         for each in range(9):
             for kind, times in taken.items():
-                began = time.perf_counter()
+                began = time.process_time()
                 assert browser.post(SIGN_IN, {**form, "address": f"{kind}{each}@news.example.com"}).status_code == 401
-                times.append(time.perf_counter() - began)
+                times.append(time.process_time() - began)
     assert 0.8 < statistics.median(taken["unknown"]) / statistics.median(taken["known"]) < 1.25
 
 

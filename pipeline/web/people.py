@@ -117,7 +117,7 @@ class Import:
         try:
             came = exchange.import_file(
                 newsroom.database, self.path, newsroom.now(), dry_run=self.dry_run, refuse=refuse, progress=tell,
-                erased=newsroom.keys.blinded,
+                erased=newsroom.blinded,
             )  # fmt: skip
             self.summary, self.dialect = show.imported_summary(came), came.dialect
         except UsageError as error:
@@ -279,7 +279,7 @@ def _add_list(app: FastAPI, frame: Frame) -> None:
         try:
             with newsroom.database.write() as session:
                 source = roll.clean_name(f"newsroom: {consent}")
-                added = roll.add(session, address, newsroom.now(), name, source, newsroom.keys)
+                added = roll.add(session, address, newsroom.now(), name, source, newsroom.known_keys)
                 number = added.subscriber.id or 0
                 if added.new and tags.strip():
                     labels.put(session, number, LabelKind.TAG, tags.replace(",", " ").split(), _who(guest), newsroom.now())
@@ -320,7 +320,7 @@ def _add_person(app: FastAPI, frame: Frame) -> None:
         }  # fmt: skip
         return frame.page(request, "person.html", status, **values)
 
-    @app.get(f"{PEOPLE}/{{number}}", **_HTML)
+    @app.get(f"{PEOPLE}/{{number:int}}", **_HTML)
     def person(request: Request, number: int, said: Annotated[str, Query(max_length=20)] = "") -> Response:
         return shown(request, number, said=said) if 0 < number < 2**31 else nobody(request)
 
@@ -332,7 +332,7 @@ def _add_person(app: FastAPI, frame: Frame) -> None:
 
         return within()
 
-    @app.post(f"{PEOPLE}/{{number}}/edit", **_GOES_ON)
+    @app.post(f"{PEOPLE}/{{number:int}}/edit", **_GOES_ON)
     def edit(
         request: Request,
         guest: Here,
@@ -357,7 +357,7 @@ def _add_person(app: FastAPI, frame: Frame) -> None:
             return shown(request, number, 422, _sentence(error))
         return RedirectResponse(f"{PEOPLE}/{number}?said=saved", 303)
 
-    @app.post(f"{PEOPLE}/{{number}}/unsubscribe", **_GOES_ON)
+    @app.post(f"{PEOPLE}/{{number:int}}/unsubscribe", **_GOES_ON)
     def unsubscribe(request: Request, guest: Here, number: int) -> Response:
         with change(number) as (session, found):
             if found is None:
@@ -365,7 +365,7 @@ def _add_person(app: FastAPI, frame: Frame) -> None:
             roll.unsubscribe(session, found.key, newsroom.now(), _who(guest))
         return RedirectResponse(f"{PEOPLE}/{number}?said=left", 303)
 
-    @app.post(f"{PEOPLE}/{{number}}/suppress", **_GOES_ON)
+    @app.post(f"{PEOPLE}/{{number:int}}/suppress", **_GOES_ON)
     def suppress(request: Request, guest: Here, number: int, note: Annotated[str, Form(max_length=400)] = "") -> Response:
         with change(number) as (session, found):
             if found is None:
@@ -373,7 +373,7 @@ def _add_person(app: FastAPI, frame: Frame) -> None:
             roll.suppress(session, found.address, Why.MANUAL, newsroom.now(), roll.clean_name(note), _who(guest))
         return RedirectResponse(f"{PEOPLE}/{number}?said=suppressed", 303)
 
-    @app.post(f"{PEOPLE}/{{number}}/erase", **_GOES_ON)
+    @app.post(f"{PEOPLE}/{{number:int}}/erase", **_GOES_ON)
     def erase(request: Request, guest: Owner, number: int, typed: Annotated[str, Form(max_length=400)] = "") -> Response:
         with newsroom.database.read() as session:
             found = roll.by_id(session, number) if 0 < number < 2**31 else None
@@ -387,7 +387,7 @@ def _add_person(app: FastAPI, frame: Frame) -> None:
         log.info("admin %s has erased subscriber %s", guest.admin.id, number)
         return RedirectResponse(f"{PEOPLE}?said=erased", 303)
 
-    @app.get(f"{PEOPLE}/{{number}}/all.json", responses=ANSWERS)
+    @app.get(f"{PEOPLE}/{{number:int}}/all.json", responses=ANSWERS)
     def all_of(request: Request, guest: Owner, number: int) -> Response:
         with newsroom.database.read() as session:
             found = roll.by_id(session, number) if 0 < number < 2**31 else None

@@ -72,21 +72,23 @@ class Gate:
     """What keeps programs from filling in forms: a signed time, and so many sign-ups in an hour."""
 
     def __init__(self, newsroom: Newsroom) -> None:
-        self._newsroom = newsroom
+        # Made now where there is none, since no GET may write a file.
+        self._keys = newsroom.keys
+        self._now = newsroom.now
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._in_all = RateLimitItemPerHour(newsroom.config.web.sign_ups_per_hour, namespace="all")
         self._of_network = RateLimitItemPerHour(PER_NETWORK, namespace="network")
 
     def stamp(self) -> str:
         """What a form carries: when it was made, signed."""
-        return self._newsroom.keys.sign(links.FORM, int(self._newsroom.now().timestamp()))
+        return self._keys.sign(links.FORM, int(self._now().timestamp()))
 
     def is_timely(self, stamp: str) -> bool:
         """Whether a form was filled in neither at once nor days later."""
-        made = self._newsroom.keys.read(links.FORM, stamp)
+        made = self._keys.read(links.FORM, stamp)
         if not isinstance(made, int):
             return False
-        took = timedelta(seconds=self._newsroom.now().timestamp() - made)
+        took = timedelta(seconds=self._now().timestamp() - made)
         return QUICKEST <= took <= LONGEST
 
     def lets_in(self, network: str) -> bool:
