@@ -105,6 +105,7 @@ def test_a_search_finds_by_address_and_name_and_stands_in_no_address(local_world
 
 
 def test_a_person_is_added_with_how_it_agreed(local_world: World, editor: Browser) -> None:
+    assert editor.get(f"{PEOPLE}/add").status_code == 200
     assert post(editor, f"{PEOPLE}/add", address="ada@example.com").status_code == 422
     told = {"address": "Ada@Example.com", "name": "Ada", "tags": "vip, early", "consent": "on paper at the fair"}
     answer = post(editor, f"{PEOPLE}/add", **told)

@@ -261,7 +261,9 @@ def _add_list(app: FastAPI, frame: Frame) -> None:
 
     @app.get(f"{PEOPLE}/add", **_HTML)
     def adding(request: Request) -> Response:
-        return frame.page(request, "person-add.html", trouble="", typed={})
+        return frame.page(
+            request, "person-add.html", trouble="", typed=dict.fromkeys(("address", "name", "tags", "consent"), "")
+        )
 
     @app.post(f"{PEOPLE}/add", **_GOES_ON)
     def add(
@@ -474,7 +476,7 @@ def _timeline(held: Mapping[str, Any]) -> Iterator[Happening]:
     if held.get("suppression"):
         why = held["suppression"]
         all_of_it.append(Happening(_moment(why["since"]), f"suppressed: {why['why']}", why["note"]))
-    yield from sorted(all_of_it, key=lambda each: each.at, reverse=True)
+    yield from sorted(reversed(all_of_it), key=lambda each: each.at, reverse=True)
 
 
 def _moment(text: str) -> datetime:
