@@ -89,7 +89,7 @@ def page_environment(templates: Path) -> Environment:
 def serve_file(app: FastAPI, folder: Path, name: str) -> None:
     """Offer one file of the web templates under its name."""
 
-    @app.get(f"/{name}", include_in_schema=False)
+    @app.api_route(f"/{name}", methods=["GET", "HEAD"], include_in_schema=False)
     def file() -> FileResponse:
         return FileResponse(folder / "web" / name)
 
