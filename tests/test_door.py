@@ -627,7 +627,6 @@ def test_the_home_page_tells_of_the_slot_the_last_issue_and_the_readers(house: H
 
 
 # Routes that answer GET and HEAD have one name for both.
-@pytest.mark.filterwarnings("ignore:Duplicate Operation ID")
 def test_the_description_of_the_app_names_what_signing_in_takes(house: House) -> None:
     described = house.app.openapi()
     assert set(described["paths"]["/newsroom/sign-in"]) == {"get", "post"}

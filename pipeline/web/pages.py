@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -15,6 +16,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.errors import UsageError
+
+Page = TypeVar("Page", bound=Callable[..., Any])
 
 LOOPBACK = ("127.0.0.1", "localhost")
 PAGE_POLICY = (
@@ -86,10 +89,21 @@ def page_environment(templates: Path) -> Environment:
     return ImmutableSandboxedEnvironment(loader=FileSystemLoader(templates / "web"), autoescape=True, undefined=StrictUndefined)
 
 
+def shown_at(app: FastAPI, path: str, **more: Any) -> Callable[[Page], Page]:
+    """The decorator of a page: what GET shows, and HEAD without its body. Only GET stands in the app's description."""
+
+    def add(page: Page) -> Page:
+        app.get(path, **more)(page)
+        app.head(path, include_in_schema=False)(page)
+        return page
+
+    return add
+
+
 def serve_file(app: FastAPI, folder: Path, name: str) -> None:
     """Offer one file of the web templates under its name."""
 
-    @app.api_route(f"/{name}", methods=["GET", "HEAD"], include_in_schema=False)
+    @shown_at(app, f"/{name}", include_in_schema=False)
     def file() -> FileResponse:
         return FileResponse(folder / "web" / name)
 

@@ -476,7 +476,9 @@ def _timeline(held: Mapping[str, Any]) -> Iterator[Happening]:
     if held.get("suppression"):
         why = held["suppression"]
         all_of_it.append(Happening(_moment(why["since"]), f"suppressed: {why['why']}", why["note"]))
-    yield from sorted(reversed(all_of_it), key=lambda each: each.at, reverse=True)
+    # Of what happened at one moment, what was written last comes first.
+    ordered = sorted(enumerate(all_of_it), key=lambda numbered: (numbered[1].at, numbered[0]), reverse=True)
+    yield from (each for _, each in ordered)
 
 
 def _moment(text: str) -> datetime:

@@ -11,7 +11,7 @@ from pipeline.render import public_page
 from pipeline.staff import Passwords
 from pipeline.web.hooks import add_hooks
 from pipeline.web.newsroom import add_newsroom
-from pipeline.web.pages import LOOPBACK, issue_page, make_app, page_environment, serve_file
+from pipeline.web.pages import LOOPBACK, issue_page, make_app, page_environment, serve_file, shown_at
 from pipeline.web.people import add_people
 from pipeline.web.reader import add_readers_pages, form_values
 
@@ -29,13 +29,13 @@ def public_app(newsroom: Newsroom, passwords: Passwords | None = None) -> FastAP
 
     gate = add_readers_pages(app, newsroom, page)
 
-    @app.api_route("/", methods=["GET", "HEAD"])
+    @shown_at(app, "/")
     def home() -> HTMLResponse:
         with newsroom.database.read() as session:
             issues = [(issue.slot, issue.number, issue.rendered.subject) for issue in ledger.published(session)]
         return page("home.html", issues=issues, **form_values(newsroom, gate))
 
-    @app.api_route("/issues/{slot}", methods=["GET", "HEAD"])
+    @shown_at(app, "/issues/{slot}")
     def issue(slot: str) -> Response:
         with newsroom.database.read() as session:
             found = ledger.find(session, slot)

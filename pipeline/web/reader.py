@@ -24,6 +24,7 @@ from pipeline import admit
 from pipeline.errors import UsageError
 from pipeline.newsroom import Newsroom
 from pipeline.web.client import network_of
+from pipeline.web.pages import shown_at
 from subscribers import links, preferences, roll
 from subscribers.consent import Asked, Confirmed, Proof
 from subscribers.models import State
@@ -122,7 +123,7 @@ def form_values(newsroom: Newsroom, gate: Gate) -> dict[str, object]:
 
 
 def _add_sign_up(app: FastAPI, newsroom: Newsroom, page: Page, gate: Gate) -> None:
-    @app.api_route("/subscribe", methods=["GET", "HEAD"])
+    @shown_at(app, "/subscribe")
     def form() -> HTMLResponse:
         return page("subscribe.html", **form_values(newsroom, gate))
 
@@ -199,7 +200,7 @@ def _add_confirmation(app: FastAPI, newsroom: Newsroom, page: Page, gate: Gate) 
             return page("subscribe.html", status, **{**form_values(newsroom, gate), "trouble": f"{title}. {text}"})
         return page("message.html", status, title=title, text=text)
 
-    @app.api_route("/c/{token}", methods=["GET", "HEAD"], responses={403: {}, 404: {}, 410: {}})
+    @shown_at(app, "/c/{token}", responses={403: {}, 404: {}, 410: {}})
     def confirming(token: Token) -> HTMLResponse:
         outcome = admit.look(newsroom, token)
         return (
@@ -224,7 +225,7 @@ def _add_own_pages(app: FastAPI, newsroom: Newsroom, page: Page) -> None:
     def left(token: str) -> HTMLResponse:
         return page("left.html", token=token)
 
-    @app.api_route("/u/{token}", methods=["GET", "HEAD"], responses={404: {}})
+    @shown_at(app, "/u/{token}", responses={404: {}})
     def leaving(token: Token) -> HTMLResponse:
         with newsroom.database.read() as session:
             subscriber = roll.by_token(session, token)
@@ -255,7 +256,7 @@ def _add_own_pages(app: FastAPI, newsroom: Newsroom, page: Page) -> None:
             newsletters_zone=newsroom.schedule.zone.key,
         )  # fmt: skip
 
-    @app.api_route("/p/{token}", methods=["GET", "HEAD"], responses={404: {}})
+    @shown_at(app, "/p/{token}", responses={404: {}})
     def choosing(token: Token) -> HTMLResponse:
         return preferences_page(token)
 
