@@ -165,7 +165,7 @@ def meets(wanted: Wanted, each: search.Person) -> bool:
     )
 
 
-@pytest.mark.parametrize("looked_at", [20, 10_000], ids=["with short sight", "with long sight"])
+@pytest.mark.parametrize("looked_at", [20, 21, 26, 10_000])
 def test_the_pages_show_all_who_are_wanted_once_there_and_back(
     people: Database, monkeypatch: pytest.MonkeyPatch, looked_at: int
 ) -> None:
@@ -193,7 +193,20 @@ def test_the_pages_show_all_who_are_wanted_once_there_and_back(
             assert counted == Counted(len(met), exact=True) or (
                 not counted.exact and counted.number <= min(len(met), looked_at)
             )
-            assert counted.exact or looked_at == 20, name
+            assert counted.exact or looked_at < 120, name
+
+
+def test_the_way_back_from_an_empty_page_shows_the_last_who_was_seen(people: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "LOOKED_AT", 20)
+    crowd(people, 40)
+    with people.write() as session:
+        twentieth = search.page(session, size=20).people[-1]
+        labels.put(session, twentieth.id, LabelKind.TAG, ["alone"], "us", NOW)
+        wanted = Wanted(segment=parse("tag:alone or tag:other"))
+        first, last = pages(session, wanted, 7)
+        assert ([each.id for each in first.people], last.people) == ([twentieth.id], ())
+        back = search.page(session, wanted, last.before or "", 7)
+        assert back.people == first.people
 
 
 def test_a_page_leads_on_though_the_last_on_it_are_erased_meanwhile(people: Database) -> None:
@@ -320,6 +333,11 @@ def test_any_other_text_finds_what_begins_with_it_and_raises_nothing(people: Dat
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4), st.text(max_size=3))
 def test_what_begins_with_a_text_lies_before_the_first_that_comes_after(text: str, more: str) -> None:
     assert text <= text + more < search._after(text)
+    assert search._after(text).encode()
+
+
+def test_what_comes_after_the_last_character_before_the_surrogates_is_the_first_behind_them() -> None:
+    assert search._after("a\ud7ff") == "a\ue000"
 
 
 @pytest.mark.parametrize(
