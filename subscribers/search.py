@@ -267,7 +267,7 @@ def _ahead(session: Session, road: _Road, cursor: str) -> ColumnElement[bool]:
     ids = [int(each) for each in cursor[1:].split(".")] if _CURSOR.fullmatch(cursor) else []
     if not ids or max(ids) > _MOST:
         raise UsageError("this is not the address of a page of people: begin at the first one")
-    start = ids[0] if road.known_by is _ID else _key_at_the_edge(session, ids, backward=cursor[0] in "bB")
+    start = ids[0] if road.known_by is _ID else _key_at_the_edge(session, ids)
     beyond: dict[str, ColumnElement[bool]] = {
         "a": road.place > start,
         "A": road.place >= start,
@@ -277,12 +277,13 @@ def _ahead(session: Session, road: _Road, cursor: str) -> ColumnElement[bool]:
     return beyond[cursor[0]]
 
 
-def _key_at_the_edge(session: Session, ids: Sequence[int], *, backward: bool) -> str:
-    places = select(Subscriber.key).where(col(Subscriber.id).in_(ids)).order_by(col(Subscriber.key))
-    left = session.execute(places).scalars().all()
+def _key_at_the_edge(session: Session, ids: Sequence[int]) -> str:
+    """The key of the first of some people who is still there; they are named from the edge of a page inwards."""
+    found = dict(session.exec(select(Subscriber.id, Subscriber.key).where(_ID.in_(ids))).all())
+    left = [found[each] for each in ids if each in found]
     if not left:
         raise UsageError("whoever stood at the edge of this page is gone: begin at the first one")
-    return str(left[0] if backward else left[-1])
+    return left[0]
 
 
 def _cursor_at(people: Sequence[Person], *, backward: bool) -> str:
