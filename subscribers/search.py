@@ -1,8 +1,8 @@
 """Pages of people and searches among them, as fast on a roll of a million as on one of a hundred. Changes nothing.
 
 No statement here reads more than a fixed number of rows: a page follows one index, and where people on it must meet
-other conditions too, it looks at so many of them and then says how to go on. Whoever wants an exact number of many
-asks `roll.count_mailable`.
+other conditions too, it looks at so many of them and then says how to go on. (Only suppressions of nobody on the
+roll are stepped over uncounted.) Whoever wants an exact number of many asks `roll.count_mailable`.
 """
 
 import re
