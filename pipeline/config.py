@@ -29,7 +29,7 @@ from pipeline.schedule import WEEKDAYS, Schedule
 
 FILE = "config.toml"
 TEMPLATE = r"^[a-z0-9][a-z0-9-]*$"
-SLUG = r"^[a-z0-9][a-z0-9-]{0,39}$"
+SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 LANGUAGE = r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$"
 Kind = TypeVar("Kind", bound="Section")
 
@@ -215,7 +215,7 @@ class _File(Section):
     folders: Folders = Folders()
     mailbox: Mailbox | None = None
     warm_up: WarmUp | None = None
-    topics: dict[Annotated[str, Field(pattern=SLUG)], OneLine] = Field(default_factory=dict)
+    topics: dict[Annotated[str, Field(pattern=SLUG, max_length=40)], OneLine] = Field(default_factory=dict)
     provider: dict[str, Any] = Field(default_factory=lambda: {"name": "outbox"})
     sources: tuple[dict[str, Any], ...] = ()
 

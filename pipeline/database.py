@@ -4,7 +4,7 @@ import importlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -105,12 +105,13 @@ class Database:
         SQLite overwrites it, and is made to take over and empty its log; a reader at this moment keeps the log for
         the next time. PostgreSQL frees it at once instead of some time later.
         """
-        engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            if connection.dialect.name == "postgresql":
+        if self.engine.dialect.name == "postgresql":
+            with self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 connection.execute(text("VACUUM"))
-            else:
-                connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+            return
+        # Not in a transaction, which a connection of SQLAlchemy's would begin.
+        with closing(self.engine.raw_connection()) as raw:
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def migrate(self) -> None:
         """Bring the tables to the current revision, all of it or nothing; one process at a time."""

@@ -82,7 +82,7 @@ def erase(newsroom: Newsroom, address: str) -> bool:
         subscriber = session.exec(select(Subscriber).where(Subscriber.key == normal.key).with_for_update()).first()
         refs = _refs(session, subscriber)
         suppression = session.get(Suppression, normal.key)
-        sign_ups = session.execute(delete(SignUp).where(col(SignUp.address) == normal.written)).rowcount  # type: ignore[attr-defined]
+        sign_ups = session.exec(delete(SignUp).where(col(SignUp.address) == normal.written)).rowcount
         if not (subscriber or suppression or sign_ups):
             return False
         for row in (subscriber, suppression):

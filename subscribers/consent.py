@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import delete, exists
+from sqlalchemy import exists
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, delete, select
 
-from subscribers import history, roll
+from subscribers import history, labels, roll
 from subscribers.history import What
 from subscribers.keys import Keys
-from subscribers.models import Consent, Label, LabelKind, SignUp, State, Subscriber, Suppression, Why, Wording
+from subscribers.models import Consent, LabelKind, SignUp, State, Subscriber, Suppression, Why, Wording
 
 # A link that confirms is good for so long; who never used one is forgotten after a month.
 CONFIRM_WITHIN = timedelta(days=7)
@@ -100,8 +100,8 @@ def admit(session: Session, sign_up: SignUp, keys: Keys, now: datetime) -> Admit
     A new address becomes pending. Whoever is on the roll stays as they are until they confirm; an active reader
     is told so. Of suppressed addresses only an erased one may come back.
     """
-    taken = session.execute(delete(SignUp).where(col(SignUp.id) == sign_up.id))
-    if taken.rowcount == 0:  # type: ignore[attr-defined]
+    taken = session.exec(delete(SignUp).where(col(SignUp.id) == sign_up.id))
+    if taken.rowcount == 0:
         return None
     address = roll.normalise(sign_up.address)
     if _is_barred(session, address.key, keys):
@@ -138,8 +138,8 @@ def _new(session: Session, sign_up: SignUp, address: roll.Address, now: datetime
     stored = roll.by_key(session, address.key)
     if stored is None or stored.id is None:
         raise RuntimeError("a subscriber that was just stored is not there")
-    for topic in dict.fromkeys(sign_up.topics):
-        session.merge(Label(subscriber_id=stored.id, kind=LabelKind.TOPIC, name=topic))
+    if sign_up.topics:
+        labels.put(session, stored.id, LabelKind.TOPIC, sign_up.topics, history.READER, now)
     return stored
 
 
@@ -190,11 +190,11 @@ def confirm(session: Session, consent_id: int, proof: Proof, keys: Keys, now: da
         return Confirmed.ALREADY, subscriber
     what = What.CAME_BACK if subscriber.state == State.UNSUBSCRIBED else What.CONFIRMED
     subscriber.state, subscriber.joined, subscriber.left, subscriber.paused_until = State.ACTIVE, now, None, None
-    lifted = session.execute(
+    lifted = session.exec(
         delete(Suppression).where(col(Suppression.key).in_(keys.blinded(subscriber.key)), col(Suppression.why) == Why.ERASED)
     )
     history.note(session, [subscriber.id or 0], what, history.READER, now)
-    if lifted.rowcount:  # type: ignore[attr-defined]
+    if lifted.rowcount:
         history.note(session, [subscriber.id or 0], What.LIFTED, history.READER, now, why=Why.ERASED.value)
     return Confirmed.WELCOME, subscriber
 
@@ -204,9 +204,9 @@ def forget_unconfirmed(session: Session, now: datetime) -> int:
     asked_lately = exists().where(
         col(Consent.subscriber_id) == col(Subscriber.id), col(Consent.asked_at) > now - FORGOTTEN_AFTER
     )
-    gone = session.execute(
+    gone = session.exec(
         delete(Subscriber).where(
             col(Subscriber.state) == State.PENDING, col(Subscriber.joined) <= now - FORGOTTEN_AFTER, ~asked_lately
         )
     )
-    return int(gone.rowcount)  # type: ignore[attr-defined]
+    return gone.rowcount

@@ -7,6 +7,7 @@ changes somebody is written into that person's history with the admin who did it
 import contextlib
 import json
 import logging
+import shutil
 import tempfile
 import threading
 import uuid
@@ -122,13 +123,17 @@ class Import:
             self.summary, self.dialect = show.imported_summary(came), came.dialect
         except UsageError as error:
             self.trouble = str(error).replace(str(self.path), self.name)
-        except Exception:
+        except Exception:  # nobody waits for this thread, so the page must say whatever went wrong
             log.exception("an import has failed")
             self.trouble = "Something went wrong in the middle; the same import goes on where it stopped."
         finally:
             self.over = True
             if not self.dry_run or self.trouble:
-                self.path.unlink(missing_ok=True)
+                self.forget()
+
+    def forget(self) -> None:
+        """Delete the file, which is full of addresses."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
 class Imports:
@@ -153,8 +158,7 @@ class Imports:
         number = uuid.uuid4().hex
         self._all[number] = Import(path, roll.clean_name(upload.filename or "the file"))
         for old in list(self._all)[:-KEPT_IMPORTS]:
-            gone = self._all.pop(old)
-            gone.path.unlink(missing_ok=True)
+            self._all.pop(old).forget()
         self._begin(self._all[number])
         return number
 

@@ -304,13 +304,9 @@ async def _read(request: Request, *, as_json: bool) -> Mapping[str, Any]:
     Raises:
         Unreadable: it is neither, or too large.
     """
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise Unreadable(413)
-    # What was read goes to the parser of forms as if it had just come.
-    request._body = bytes(body)  # noqa: SLF001 - starlette has no other way to look at a body before it is parsed
+    body = await request.body()
+    if len(body) > MOST_BYTES:
+        raise Unreadable(413)
     if as_json:
         try:
             said = json.loads(body)
