@@ -137,6 +137,16 @@ def test_an_issue_is_found_by_its_slot_and_the_published_ones_from_the_newest_on
     assert [each.number for each in ledger.published(book.session)] == [1]
 
 
+def test_the_newest_is_the_last_whose_audience_is_enrolled(book: Book) -> None:
+    assert ledger.newest(book.session) is book.other
+    book.other.enrolled_at = None
+    book.session.flush()
+    assert ledger.newest(book.session) is book.one
+    book.one.enrolled_at = None
+    book.session.flush()
+    assert ledger.newest(book.session) is None
+
+
 def test_a_slot_keeps_its_number_and_a_new_one_gets_the_next(book: Book, world: World) -> None:
     schedule = world.newsroom.schedule
     friday = FRIDAY.date()
