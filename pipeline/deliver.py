@@ -7,6 +7,7 @@ transaction is open.
 
 import gc
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -52,6 +53,10 @@ AHEAD = 100
 MOST_THINGS = 50_000
 # Two runs of one process may overlap, so that none may take the other's setting for the usual one.
 USUALLY = gc.get_threshold()
+USUAL_SWITCH = sys.getswitchinterval()
+# The thread that writes gives up Python's lock at each statement, and must not wait each time until a caller has built a
+# whole body. In seconds.
+SWITCH = 0.0001
 # How often a copy is put off before it is rejected.
 MOST_PUT_OFF = 20
 # How often an unknown copy is sent again without a person having asked for it.
@@ -143,7 +148,7 @@ class Delivery:
         self._judge = Judge(limits, self._pace, self.now, some_accepted=self._count())
         self._take_up_what_was_left()
         try:
-            with _seldom_collected(), self._callers():
+            with _in_haste(), self._callers():
                 while self._aloft or not self._dry or self._goes_round_again():
                     before, landed = self._done, self._gather()
                     for flight in self._turn(landed):
@@ -439,9 +444,13 @@ def _by_time(lost: Sequence[ledger.Lost]) -> list[list[ledger.Lost]]:
 
 
 @contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """Let the collector look only at what a run makes, and not at each turn, which makes thousands of things and drops them."""
+def _in_haste() -> Iterator[None]:
+    """Let threads take turns quickly, and the collector look seldom and only at what a run makes.
+
+    Each turn makes thousands of things and drops them.
+    """
     often, *later = USUALLY
+    sys.setswitchinterval(SWITCH)
     gc.freeze()
     gc.set_threshold(max(often, MOST_THINGS), *later)
     try:
@@ -449,3 +458,4 @@ def _seldom_collected() -> Iterator[None]:
     finally:
         gc.set_threshold(often, *later)
         gc.unfreeze()
+        sys.setswitchinterval(USUAL_SWITCH)

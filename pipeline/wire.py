@@ -1,38 +1,46 @@
 """The one way to call a mail provider's HTTP API: timeouts always, no retry, no redirect, each failure named.
 
-It uses the connections of `requests`, without what a session does about cookies and redirects at each call.
+Connecting is a step of its own: what fails there has surely not reached the provider, and whatever fails later may
+have. It asks `requests` for what the environment says of proxies and certificates, and uses the connections that
+`requests` uses, without what a session and a pool do at each call.
 """
 
+import errno
+import http.client
 import re
-import threading
+import ssl
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import orjson
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, Timeout
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NameResolutionError,
-    NewConnectionError,
-    ProxyError,
-    SSLError,
-)
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+from urllib3.exceptions import HTTPError
+from urllib3.util import Url, is_connection_dropped, parse_url
 
-from pipeline.errors import NotProcessed, ProviderError, Unclear
+from pipeline.errors import ConfigError, NotProcessed, Problem, Unclear
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
 # Servers close what is idle, and a call that meets the closing is lost without anybody knowing how far it came.
 IDLE_SECONDS = 10.0
-TIMEOUT = Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-_BEFORE_SENDING = (NewConnectionError, NameResolutionError, ConnectTimeoutError)
+_PORTS = {"http": 80, "https": 443}
+# A server that answers before it has read everything stops reading, but its answer can be read.
+_STOPPED_READING = (errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE)
+# urllib3's connections are those of the standard library, and its own way to ask and answer costs as much as the call.
+_ASK, _ANSWERED = http.client.HTTPConnection.request, http.client.HTTPConnection.getresponse
+_BROKEN = (HTTPError, http.client.HTTPException, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +82,17 @@ class Reply:
 
 
 class Wire:
-    """Connections to the host of one API. Threads may share it; each call has a connection to itself."""
+    """Connections to the host of one API. Threads may share it; each call has a connection to itself.
 
-    def __init__(self, who: str, url: str, connections: int = 1) -> None:
+    Raises:
+        ConfigError: the environment names a proxy of a kind that is not known, or certificates that are not there.
+    """
+
+    def __init__(self, who: str, url: str) -> None:
         self._who = who
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
-        self._request = requests.Request("GET", url).prepare()
-        with requests.Session() as session:
-            self._settings: Any = session.merge_environment_settings(url, {}, None, None, None)
-        # A proxy that is spoken to in plain HTTP wants whole addresses.
-        whole = self._adapter.request_url(self._request, self._settings["proxies"]) != self._request.path_url
-        self._base = url.rstrip("/") if whole else ""
-        self._lock = threading.Lock()
-        self._used = 0.0
-        self._open: HTTPConnectionPool | None = None
+        self._way = _way(url)
+        self._idle: list[tuple[HTTPConnection, float]] = []
+        weakref.finalize(self, _close, self._idle)
 
     def call(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
         """One call, to a path on the host, with its query.
@@ -96,42 +101,117 @@ class Wire:
             NotProcessed: it surely did not reach the provider.
             Unclear: nobody can tell whether it did.
         """
+        connection = self._rested() or self._fresh()
         try:
-            answer = self._pool().urlopen(
-                method,
-                self._base + path,
-                body=body,
-                headers={"User-Agent": "friday", **headers},
-                timeout=TIMEOUT,
-                retries=False,
-                redirect=False,
-                assert_same_host=False,
-            )
-            content = answer.data
-        except (HTTPError, OSError) as error:
-            raise self._failure(error) from error
-        self._used = time.monotonic()
-        return Reply(answer.status, answer.headers, content)
+            own = {"User-Agent": "friday", **self._way.headers, **headers}
+            _send(connection, method, self._way.base + path, own, body)
+            with _ANSWERED(connection) as answer:
+                reply = Reply(answer.status, CaseInsensitiveDict(answer.getheaders()), answer.read())
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, _BROKEN):
+                raise Unclear(f"the connection broke before {self._who} answered: {type(error).__name__}") from error
+            raise
+        self._idle.append((connection, time.monotonic()))
+        return reply
 
-    def _pool(self) -> HTTPConnectionPool:
-        with self._lock:
-            if self._open is None or time.monotonic() - self._used > IDLE_SECONDS:
-                self._adapter.poolmanager.clear()
-                verify, proxies, cert = (self._settings[name] for name in ("verify", "proxies", "cert"))
-                pool = self._adapter.get_connection_with_tls_context(self._request, verify, proxies, cert)
-                self._open = cast("HTTPConnectionPool", pool)
-                self._used = time.monotonic()
-            return self._open
+    def _rested(self) -> HTTPConnection | None:
+        """The connection that was used last, if it has not rested for long."""
+        with suppress(IndexError):
+            while True:
+                connection, used = self._idle.pop()
+                if time.monotonic() - used <= IDLE_SECONDS and not is_connection_dropped(connection):
+                    return connection
+                connection.close()
+        return None
 
-    def _failure(self, error: Exception) -> ProviderError:
-        cause = error.original_error if isinstance(error, ProxyError) else error
-        # Any other TLS error may strike in the middle of a call.
-        untrusted = isinstance(cause, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(cause)
-        if untrusted or isinstance(cause, _BEFORE_SENDING):
-            return NotProcessed(
-                f"{self._who} cannot be reached" + (": its certificate cannot be verified" if untrusted else "")
-            )
-        return Unclear(f"the connection broke before {self._who} answered: {type(error).__name__}")
+    def _fresh(self) -> HTTPConnection:
+        connection = self._way.make()
+        try:
+            connection.connect()
+        except _BROKEN as error:
+            connection.close()
+            untrusted = isinstance(error, ssl.SSLCertVerificationError)
+            why = ": its certificate cannot be verified" if untrusted else ""
+            raise NotProcessed(f"{self._who} cannot be reached{why}") from error
+        connection.sock.settimeout(READ_SECONDS)
+        return connection
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a host is reached: what makes a connection, and what a call must say besides on it.
+
+    A proxy that is spoken to in plain HTTP wants whole addresses, which begin with `base`.
+    """
+
+    make: Callable[[], HTTPConnection]
+    base: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def _way(url: str) -> _Way:
+    with requests.Session() as session:
+        settings: Any = session.merge_environment_settings(url, {}, None, None, None)
+    named = settings["verify"]
+    authorities = Path(named if isinstance(named, str) else DEFAULT_CA_BUNDLE_PATH)
+    if not authorities.exists():
+        what = f"the certificates to trust are to be in {authorities}, where nothing is"
+        raise ConfigError([Problem("REQUESTS_CA_BUNDLE", what, "name a file or a folder of them, or nothing")])
+    to, asked = parse_url(url), select_proxy(url, settings["proxies"])
+    if not asked:
+        return _Way(partial(_connection, to, authorities))
+    proxy = parse_url(asked if "://" in asked else f"http://{asked}")
+    if proxy.scheme not in _PORTS:
+        what = f"the proxy for {to.host} is of the kind {proxy.scheme}, which is not known"
+        raise ConfigError([Problem(f"{to.scheme}_proxy".upper(), what, "name one that begins with http:// or https://")])
+    allowed = HTTPAdapter().proxy_headers(proxy.url)
+    if to.scheme == "https":
+        return _Way(partial(_tunnel, to, proxy, allowed, authorities))
+    return _Way(partial(_connection, proxy, authorities), url.rstrip("/"), allowed)
+
+
+def _connection(to: Url, authorities: Path) -> HTTPConnection:
+    if to.scheme == "https":
+        return HTTPSConnection(*_place(to), timeout=CONNECT_SECONDS, ssl_context=_trusting(authorities))
+    return HTTPConnection(*_place(to), timeout=CONNECT_SECONDS)
+
+
+def _tunnel(to: Url, proxy: Url, allowed: Mapping[str, str], authorities: Path) -> HTTPConnection:
+    """A connection that asks the proxy to be led on to the host, and speaks TLS with the host through it."""
+    tls = _trusting(authorities)
+    how = ProxyConfig(tls, use_forwarding_for_https=False, assert_hostname=None, assert_fingerprint=None)
+    led = HTTPSConnection(*_place(proxy), timeout=CONNECT_SECONDS, ssl_context=tls, proxy=proxy, proxy_config=how)
+    host, port = _place(to)
+    led.set_tunnel(host, port, allowed, proxy.scheme or "http")
+    return led
+
+
+def _place(of: Url) -> tuple[str, int]:
+    return (of.host or "").strip("[]"), of.port or _PORTS[of.scheme or "https"]
+
+
+@cache
+def _trusting(authorities: Path) -> ssl.SSLContext:
+    """TLS that believes the authorities in a file or a folder, which takes long to read."""
+    if authorities.is_dir():
+        return ssl.create_default_context(capath=authorities)
+    return ssl.create_default_context(cafile=authorities)
+
+
+def _send(connection: HTTPConnection, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> None:
+    """Send a request, or as much of it as the other end will read."""
+    try:
+        _ASK(connection, method, address, body, headers)
+    except OSError as error:
+        if error.errno not in _STOPPED_READING:
+            raise
+
+
+def _close(idle: list[tuple[HTTPConnection, float]]) -> None:
+    while idle:
+        connection, _ = idle.pop()
+        connection.close()
 
 
 def redact(said: str) -> str:

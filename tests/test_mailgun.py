@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from openapi_core.exceptions import OpenAPIError
-from urllib3 import Timeout
 
 from pipeline.config import Secrets
 from pipeline.errors import AccountRefused, CallRefused, NotProcessed, ProviderError, Unclear
@@ -108,7 +107,7 @@ def test_nobody_listening_is_surely_not_processed() -> None:
 def test_no_answer_in_time_is_unclear(fake: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     fake.reply = lambda _number, _call: Reply() if answer.wait(5) else Reply(500)
-    monkeypatch.setattr("pipeline.wire.TIMEOUT", Timeout(read=0.1))
+    monkeypatch.setattr("pipeline.wire.READ_SECONDS", 0.1)
     try:
         with pytest.raises(Unclear):
             mailgun(fake.url).send(ISSUE, PARCEL)

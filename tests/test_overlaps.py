@@ -1,6 +1,7 @@
 """What comes too late or at once: answers after others have gone on, runners beside each other, pauses amid retries."""
 
 import gc
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,7 +20,7 @@ from pipeline.books import BatchRow, DeliveryRow, IssueRow, IssueState
 from pipeline.claim import Wanted, claim
 from pipeline.config import WarmUp
 from pipeline.database import Database
-from pipeline.deliver import PATIENCE, USUALLY, Landings
+from pipeline.deliver import PATIENCE, SWITCH, USUAL_SWITCH, USUALLY, Landings
 from pipeline.errors import CallRefused, DecisionNeeded, NotProcessed, Unclear
 from pipeline.issue import Copy, Event, Kind, Parcel, Receipt, RenderedIssue, Shown
 from pipeline.judge import Flight, Landing
@@ -371,14 +372,16 @@ def test_a_refused_call_that_must_wait_keeps_its_smaller_size(world: World) -> N
     assert sizes == [4, 2, 2, 2]
 
 
-def test_two_runs_of_one_process_leave_the_collector_as_it_was() -> None:
-    first, second = deliver._seldom_collected(), deliver._seldom_collected()
+def test_two_runs_of_one_process_leave_the_interpreter_as_it_was() -> None:
+    first, second = deliver._in_haste(), deliver._in_haste()
     first.__enter__()
     second.__enter__()
     assert gc.get_threshold()[0] > USUALLY[0]
+    assert sys.getswitchinterval() == pytest.approx(SWITCH)
     first.__exit__(None, None, None)
     second.__exit__(None, None, None)
     assert gc.get_threshold() == USUALLY
+    assert sys.getswitchinterval() == pytest.approx(USUAL_SWITCH)
 
 
 def test_whoever_waits_for_landings_is_woken_by_enough_of_them_or_by_a_failed_one() -> None:

@@ -1,19 +1,25 @@
 """The one way to call an API over real HTTP: connections kept and renewed, and each failure told as what it means."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import wire
-from pipeline.errors import NotProcessed, Unclear
+from pipeline.errors import ConfigError, NotProcessed, Unclear
 from pipeline.wire import Reply, Wire, redact
+from tests.sink import CERTIFICATE, server_context
+
+LARGE = b"x" * 8_000_000
+LED = b"HTTP/1.1 200 Led\r\n\r\n"
 
 
 @dataclass
@@ -24,6 +30,9 @@ class Desk:
     calls: list[tuple[int, str, dict[str, str], bytes]] = field(default_factory=list)
     answer: Callable[[bytes], bytes] = lambda _body: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     hangs_up: bool = False
+    reads: bool = True
+    led: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    left: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     @property
     def connections(self) -> list[int]:
@@ -31,17 +40,36 @@ class Desk:
 
 
 @contextmanager
-def desk() -> Iterator[Desk]:
+def desk(tls: ssl.SSLContext | None = None) -> Iterator[Desk]:
     made = Desk()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)) if made.reads else 1)
             made.calls.append((self.client_address[1], self.path, dict(self.headers), body))
             self.wfile.write(made.answer(body))
             self.close_connection = made.hangs_up
+
+        def do_CONNECT(self) -> None:
+            made.led.append((self.path, dict(self.headers)))
+            if said := made.answer(b""):
+                self.wfile.write(said)
+            if not said.startswith(b"HTTP/1.1 200"):
+                self.close_connection = True
+                return
+            host, _, port = self.path.rpartition(":")
+            with socket.create_connection((host, int(port))) as there:
+                back = threading.Thread(target=pass_on, args=(there, self.connection), daemon=True)
+                back.start()
+                pass_on(self.connection, there)
+                back.join()
+            self.close_connection = True
+
+        def finish(self) -> None:
+            super().finish()
+            made.left.release()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -50,7 +78,9 @@ def desk() -> Iterator[Desk]:
         daemon_threads = True
 
     server = Server(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    made.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -59,6 +89,14 @@ def desk() -> Iterator[Desk]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def pass_on(source: socket.socket, sink: socket.socket) -> None:
+    """Hand over what comes, until it ends."""
+    with suppress(OSError):
+        while some := source.recv(65_536):
+            sink.sendall(some)
+        sink.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture
@@ -103,7 +141,7 @@ def test_a_call_that_is_under_way_is_not_hurt_by_a_fresh_connection(there: Desk,
         return usual(body)
 
     there.answer = answer
-    line, replies = Wire("X", there.url, 2), list[Reply]()
+    line, replies = Wire("X", there.url), list[Reply]()
     slow = threading.Thread(target=lambda: replies.append(line.call("POST", "/", {}, b"slow")))
     slow.start()
     assert arrived.wait(5)
@@ -136,6 +174,133 @@ def test_nobody_listening_is_surely_not_processed() -> None:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(NotProcessed, match="X cannot be reached"):
         Wire("X", url).call("POST", "/", {}, b"")
+
+
+def test_an_answer_that_comes_before_the_call_was_read_is_an_answer(there: Desk) -> None:
+    there.answer, there.reads, there.hangs_up = lambda _body: b"HTTP/1.1 413 Too large\r\n\r\n", False, True
+    line = Wire("X", there.url)
+    assert line.call("POST", "/", {}, LARGE).status == 413
+    there.answer, there.reads = Desk.answer, True
+    assert line.call("POST", "/", {}, b"small").status == 200
+    assert len(set(there.connections)) == 2
+
+
+def test_a_call_that_is_not_read_and_not_answered_is_unclear(there: Desk) -> None:
+    there.answer, there.reads, there.hangs_up = lambda _body: b"", False, True
+    with pytest.raises(Unclear, match="the connection broke before X answered"):
+        Wire("X", there.url).call("POST", "/", {}, LARGE)
+    assert len(there.calls) == 1
+
+
+def test_no_answer_in_time_is_unclear(there: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "READ_SECONDS", 0.05)
+    over, usual = threading.Event(), there.answer
+    there.answer = lambda body: usual(body) if not over.wait(2) else b""
+    with pytest.raises(Unclear, match="the connection broke before X answered: TimeoutError"):
+        Wire("X", there.url).call("POST", "/", {}, b"")
+    over.set()
+
+
+@pytest.mark.parametrize("says_so", [False, True])
+def test_a_connection_that_the_other_end_has_closed_is_not_used_again(there: Desk, says_so: bool) -> None:  # noqa: FBT001
+    close = b"Connection: close\r\n" if says_so else b""
+    there.answer = lambda _body: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + close + b"\r\nok"
+    there.hangs_up = True
+    line = Wire("X", there.url)
+    for _ in range(2):
+        assert line.call("POST", "/", {}, b"").text == "ok"
+        assert there.left.acquire(timeout=5)
+    assert len(set(there.connections)) == 2
+
+
+def test_no_host_of_that_name_is_surely_not_processed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    with pytest.raises(NotProcessed, match="X cannot be reached"):
+        Wire("X", "http://api.example.com").call("POST", "/", {}, b"")
+
+
+def test_a_certificate_that_nobody_vouches_for_gets_no_word() -> None:
+    with desk(server_context()) as there, pytest.raises(NotProcessed, match="its certificate cannot be verified"):
+        Wire("X", there.url).call("POST", "/", {}, b"")
+    assert there.calls == []
+
+
+def test_a_certificate_of_another_host_gets_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _host, *rest, **more: look_up("127.0.0.1", *rest, **more))
+    with desk(server_context()) as there, pytest.raises(NotProcessed, match="its certificate cannot be verified"):
+        Wire("X", there.url.replace("127.0.0.1", "api.example.com")).call("POST", "/", {}, b"")
+    assert there.calls == []
+
+
+def test_a_certificate_is_believed_that_the_environment_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    with desk(server_context()) as there:
+        line = Wire("X", there.url)
+        assert [line.call("POST", "/", {}, LARGE).text for _ in range(2)] == ["ok", "ok"]
+        assert len(set(there.connections)) == 1
+
+
+def test_certificates_that_are_not_there_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(ConfigError, match=r"REQUESTS_CA_BUNDLE: .*none\.pem, where nothing is"):
+        Wire("X", "https://api.example.com")
+
+
+def test_a_proxy_of_the_environment_gets_the_whole_address_and_its_own_password(
+    there: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", there.url.replace("http://", "http://us:secret@"))
+    assert Wire("X", "http://api.example.com").call("POST", "/v1/send?a=b", {}, b"body").text == "ok"
+    ((_, path, headers, body),) = there.calls
+    assert (path, headers["Host"], body) == ("http://api.example.com/v1/send?a=b", "api.example.com", b"body")
+    assert headers["Proxy-Authorization"] == "Basic dXM6c2VjcmV0"
+
+
+def test_a_call_over_tls_goes_through_a_proxy_that_sees_only_the_host(there: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    monkeypatch.setenv("https_proxy", there.url.replace("http://", "us:secret@"))
+    there.answer = lambda _body: LED
+    with desk(server_context()) as behind:
+        line = Wire("X", behind.url)
+        assert [line.call("POST", "/v1/send", {}, LARGE).text for _ in range(2)] == ["ok", "ok"]
+    ((address, headers),) = there.led
+    assert address == behind.url.removeprefix("https://")
+    assert headers["Proxy-Authorization"] == "Basic dXM6c2VjcmV0"
+    assert there.calls == []
+    assert {(path, "Proxy-Authorization" in heads) for _, path, heads, _ in behind.calls} == {("/v1/send", False)}
+
+
+def test_a_proxy_that_is_spoken_to_over_tls_leads_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    with desk(server_context()) as proxy, desk(server_context()) as behind:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        proxy.answer = lambda _body: LED
+        assert Wire("X", behind.url).call("POST", "/", {}, b"body").text == "ok"
+        assert [address for address, _ in proxy.led] == [behind.url.removeprefix("https://")]
+
+
+def test_a_proxy_that_lets_nobody_through_is_surely_not_processed(there: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", there.url)
+    there.answer = lambda _body: b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(NotProcessed, match="X cannot be reached"):
+        Wire("X", "https://api.example.com").call("POST", "/", {}, b"")
+
+
+def test_a_host_that_the_environment_excepts_is_called_without_the_proxy(there: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert Wire("X", there.url).call("POST", "/", {}, b"").text == "ok"
+
+
+def test_a_proxy_of_another_kind_is_named_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
+    with pytest.raises(ConfigError, match=r"HTTPS_PROXY: the proxy for api\.example\.com is of the kind socks5"):
+        Wire("X", "https://api.example.com")
 
 
 @pytest.mark.parametrize(

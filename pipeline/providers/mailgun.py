@@ -110,7 +110,7 @@ class Mailgun:
 def build(options: Options, secrets: Secrets, _here: Path) -> Mailgun:
     """The provider of a config whose secrets are there."""
     limits = Limits(options.batch_size or MOST_COPIES, None, options.concurrency or 1, options.rate_per_second, has_log=True)
-    wire = Wire("Mailgun", options.base_url or HOSTS[options.region], limits.connections)
+    wire = Wire("Mailgun", options.base_url or HOSTS[options.region])
     authorization = b64encode(f"api:{secrets.get(KEY)}".encode()).decode()
     signing_key = secrets.get(WEBHOOK_KEY)
     hook = MailgunHook(signing_key) if signing_key else None

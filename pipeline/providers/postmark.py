@@ -174,7 +174,7 @@ def build(options: Options, secrets: Secrets, _here: Path) -> Postmark:
     limits = Limits(
         options.batch_size or MOST_COPIES, MOST_BYTES, options.concurrency or 4, options.rate_per_second, has_log=True
     )
-    wire = Wire("Postmark", options.base_url or HOST, limits.connections)
+    wire = Wire("Postmark", options.base_url or HOST)
     password = secrets.get(WEBHOOK_KEY)
     hook = PostmarkHook(password) if password else None
     return Postmark(options.stream, options.mail_stream, wire, limits, secrets.get(KEY) or "", hook)

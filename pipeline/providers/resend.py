@@ -107,7 +107,7 @@ def build(options: Options, secrets: Secrets, _here: Path) -> Resend:
         options.rate_per_second or CALLS_PER_SECOND,
         KEY_LIFETIME,
     )
-    wire = Wire("Resend", options.base_url or HOST, limits.connections)
+    wire = Wire("Resend", options.base_url or HOST)
     secret = secrets.get(WEBHOOK_KEY)
     hook = ResendHook(_signing_key(secret)) if secret else None
     return Resend(wire, limits, f"Bearer {secrets.get(KEY)}", hook)
