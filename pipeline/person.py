@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlmodel import Session, col, delete, select, update
 
+from pipeline import uploads
 from pipeline.books import DeliveryRow, IssueRow, MailRow, NoticeRow
 from pipeline.listen import apply_notices
 from pipeline.newsroom import Newsroom
@@ -78,6 +79,7 @@ def erase(newsroom: Newsroom, address: str) -> bool:
     normal = roll.normalise(address)
     # What came in about it has its effect first; after that it is forgotten by itself.
     apply_notices(newsroom)
+    uploads.forget_all(newsroom.config.path.parent)
     with newsroom.database.write() as session:
         subscriber = session.exec(select(Subscriber).where(Subscriber.key == normal.key).with_for_update()).first()
         refs = _refs(session, subscriber)

@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from pipeline import uploads
 from pipeline.admit import admit_all, forget_unconfirmed
 from pipeline.clock import Bell, ringing
 from pipeline.collect import collect
@@ -78,9 +79,11 @@ def bells(newsroom: Newsroom) -> list[Bell]:
         admit_all(newsroom)
         send_due(newsroom)
 
+    put_away = partial(uploads.forget_all, newsroom.config.path.parent, uploads.KEPT)
     collects = timedelta(hours=newsroom.config.timetable.collect_every_hours)
     rung = [Bell("collect", collects, collect_all), Bell("publish", EVERY, publish)]
     rung += [Bell("events", HEARS_EVERY, partial(apply_notices, newsroom)), Bell("unknown", LOOKS_EVERY, look_up)]
     rung += [Bell("mails", WRITES_EVERY, write), Bell("unconfirmed", FORGETS_EVERY, partial(forget_unconfirmed, newsroom))]
+    rung += [Bell("uploads", LOOKS_EVERY, put_away)]
     box = newsroom.config.mailbox
     return rung + ([Bell("mailbox", timedelta(minutes=box.every_minutes), read_all_mail)] if box else [])

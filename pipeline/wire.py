@@ -7,6 +7,7 @@ have. It asks `requests` for what the environment says of proxies and certificat
 
 import errno
 import http.client
+import os
 import re
 import ssl
 import time
@@ -153,11 +154,12 @@ class _Way:
 def _way(url: str) -> _Way:
     with requests.Session() as session:
         settings: Any = session.merge_environment_settings(url, {}, None, None, None)
-    named = settings["verify"]
-    authorities = Path(named if isinstance(named, str) else DEFAULT_CA_BUNDLE_PATH)
+    # `requests` knows a variable of its own, and OpenSSL's is that of everything else here that speaks TLS.
+    named = settings["verify"] if isinstance(settings["verify"], str) else os.environ.get("SSL_CERT_FILE")
+    authorities = Path(named or DEFAULT_CA_BUNDLE_PATH)
     if not authorities.exists():
         what = f"the certificates to trust are to be in {authorities}, where nothing is"
-        raise ConfigError([Problem("REQUESTS_CA_BUNDLE", what, "name a file or a folder of them, or nothing")])
+        raise ConfigError([Problem("SSL_CERT_FILE", what, "let it, or REQUESTS_CA_BUNDLE, name a file of them, or neither")])
     to, asked = parse_url(url), select_proxy(url, settings["proxies"])
     if not asked:
         return _Way(partial(_connection, to, authorities))

@@ -11,6 +11,7 @@ import requests
 from sqlmodel import select
 
 from pipeline import person as everything
+from pipeline import uploads
 from subscribers import history, labels, roll
 from subscribers.models import LabelKind, State, Subscriber, Suppression, Why
 from tests.conftest import World
@@ -213,8 +214,18 @@ def test_a_file_that_cannot_be_read_is_told_without_where_it_lies(editor: Browse
     page = when_over(editor, upload(editor, "colour\nred\n", "colours.csv"))
     assert 'role="alert"' in page
     assert "colours.csv" in page
-    assert "friday-import" not in page
+    assert uploads.FOLDER not in page
     assert editor.get(f"{PEOPLE}/import/unheard-of").status_code == 404
+
+
+def test_a_file_that_was_deleted_meanwhile_is_asked_for_again(local_world: World, editor: Browser) -> None:
+    path = upload(editor, "email\nada@example.com\n")
+    assert "Nothing is written yet" in when_over(editor, path)
+    uploads.forget_all(local_world.folder)
+    post(editor, path)
+    assert "Nothing was written: send it again" in when_over(editor, path)
+    with local_world.database.read() as session:
+        assert session.exec(select(Subscriber)).all() == []
 
 
 def test_the_longest_and_strangest_of_names_have_room(local_world: World, editor: Browser) -> None:

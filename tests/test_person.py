@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import stat
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,12 +15,13 @@ import requests
 from sqlalchemy import text
 from sqlmodel import SQLModel, select
 
-from pipeline import admit, events, mail, person
+from pipeline import admit, events, mail, person, uploads
 from pipeline import publish as route
 from pipeline.config import Secrets
 from pipeline.errors import UsageError
 from pipeline.issue import Notice
 from pipeline.providers.outbox import Options, build
+from pipeline.serve import bells
 from pipeline.web.public import public_app
 from subscribers import roll
 from subscribers.consent import Asked, Proof
@@ -113,6 +117,27 @@ def test_who_is_erased_stands_in_no_table_no_file_and_no_log(known: World, caplo
     assert held
     assert held["suppression"]["why"] == "erased"
     assert held["subscriber"] is None
+
+
+def test_a_file_that_was_sent_to_be_looked_at_goes_when_anybody_is_erased(known: World) -> None:
+    path = uploads.room(known.folder, ".csv")
+    path.write_text(f"email\n{ADA}\nnobody@example.com\n")
+    assert stat.S_IMODE(path.parent.stat().st_mode) == stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
+    assert not person.erase(known.newsroom, "nobody@example.com")
+    assert not path.exists()
+
+
+def test_a_file_that_was_sent_is_kept_for_half_an_hour(world: World) -> None:
+    old, new, used = (uploads.room(world.folder, ".csv") for _ in range(3))
+    for path in (old, new, used):
+        path.write_text("email\n")
+    for path in (old, used):
+        os.utime(path.parent, times=(time.time() - 1_801,) * 2)
+    assert uploads.is_kept(used)
+    (ring,) = (bell.ring for bell in bells(world.newsroom) if bell.name == "uploads")
+    ring()
+    assert [path.exists() for path in (old, new, used)] == [False, True, True]
+    assert not uploads.is_kept(old)
 
 
 def test_erasing_twice_is_as_once_and_the_counts_of_an_issue_stay(known: World) -> None:

@@ -1,5 +1,6 @@
 """The one way to call an API over real HTTP: connections kept and renewed, and each failure told as what it means."""
 
+import os
 import socket
 import ssl
 import threading
@@ -67,15 +68,15 @@ def desk(tls: ssl.SSLContext | None = None) -> Iterator[Desk]:
                 back.join()
             self.close_connection = True
 
-        def finish(self) -> None:
-            super().finish()
-            made.left.release()
-
         def log_message(self, *_: Any) -> None:
             pass
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            made.left.release()
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls:
@@ -97,6 +98,14 @@ def pass_on(source: socket.socket, sink: socket.socket) -> None:
         while some := source.recv(65_536):
             sink.sendall(some)
         sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says nothing of proxies and certificates."""
+    for name in os.environ:
+        if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -237,8 +246,9 @@ def test_a_certificate_of_another_host_gets_no_word(monkeypatch: pytest.MonkeyPa
     assert there.calls == []
 
 
-def test_a_certificate_is_believed_that_the_environment_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_a_certificate_is_believed_that_the_environment_vouches_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, str(CERTIFICATE))
     with desk(server_context()) as there:
         line = Wire("X", there.url)
         assert [line.call("POST", "/", {}, LARGE).text for _ in range(2)] == ["ok", "ok"]
@@ -246,8 +256,8 @@ def test_a_certificate_is_believed_that_the_environment_vouches_for(monkeypatch:
 
 
 def test_certificates_that_are_not_there_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
-    with pytest.raises(ConfigError, match=r"REQUESTS_CA_BUNDLE: .*none\.pem, where nothing is"):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(ConfigError, match=r"SSL_CERT_FILE: .*none\.pem, where nothing is"):
         Wire("X", "https://api.example.com")
 
 

@@ -7,8 +7,6 @@ changes somebody is written into that person's history with the admin who did it
 import contextlib
 import json
 import logging
-import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,7 +21,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from pipeline import person as everything
-from pipeline import show
+from pipeline import show, uploads
 from pipeline.errors import UsageError
 from pipeline.newsroom import Newsroom
 from pipeline.staff import Guest, Role
@@ -133,7 +131,7 @@ class Import:
 
     def forget(self) -> None:
         """Delete the file, which is full of addresses."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
+        uploads.forget(self.path)
 
 
 class Imports:
@@ -149,9 +147,8 @@ class Imports:
 
     async def look_at(self, upload: UploadFile) -> str:
         """Keep a file that was sent, and begin to look at what would come of it."""
-        folder = Path(tempfile.mkdtemp(prefix="friday-import-"))
         suffix = ".json" if (upload.filename or "").lower().endswith(".json") else ".csv"
-        path = folder / f"people{suffix}"
+        path = uploads.room(self._newsroom.config.path.parent, suffix)
         with path.open("wb") as file:
             while piece := await upload.read(PIECE):
                 await run_in_threadpool(file.write, piece)
@@ -164,9 +161,15 @@ class Imports:
 
     def bring_in(self, found: Import) -> None:
         """Do what was looked at before; a second time nothing."""
-        if found.over and found.dry_run and not found.trouble:
-            found.dry_run, found.done = False, 0
-            self._begin(found)
+        if not found.over or not found.dry_run or found.trouble:
+            return
+        if not uploads.is_kept(found.path):
+            found.trouble = (
+                "The file has been deleted meanwhile, as it is after half an hour. Nothing was written: send it again."
+            )
+            return
+        found.dry_run, found.done = False, 0
+        self._begin(found)
 
     def _begin(self, found: Import) -> None:
         found.over = False
