@@ -306,6 +306,14 @@ def local_world(tmp_path: Path, empty: bytes) -> Iterator[World]:
     made.database.engine.dispose()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs on PostgreSQL needs a server, which is a process of its own."""
+    for item in items:
+        asked = getattr(item, "callspec", None)
+        if "postgres" in getattr(item, "fixturenames", ()) or (asked and "postgresql" in asked.params.values()):
+            item.add_marker("slow")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI everything is at hand, so a test that was skipped there has found a hole in it."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

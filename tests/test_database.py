@@ -282,6 +282,7 @@ print(database.revision)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_may_migrate_at_once(bare_database_url: str) -> None:
     command = [sys.executable, "-c", MIGRATE, bare_database_url]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -626,6 +626,7 @@ def weeks(local_world: World) -> World:
     return local_world
 
 
+@pytest.mark.slow
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(both=tellings())
 def test_any_events_in_any_order_with_any_repetition_and_between_any_answers_lead_to_the_same_end(

@@ -19,6 +19,9 @@ from pipeline.sources.feed import Feed
 from tests.conftest import World, write_feed
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def feeds() -> Path:
     data = os.environ.get("FRIDAY_REAL_DATA")
