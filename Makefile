@@ -34,7 +34,7 @@ demo: .venv/run ## the whole Friday on sample data, then the preview (SERVE=0 st
 test: .venv/dev ## the tests
 	@$(BIN)/pytest -n auto $(ARGS)
 
-unit: .venv/dev ## the tests that need no processes of their own: two minutes on two cores
+unit: .venv/dev ## the quick tests: no process of their own, no PostgreSQL
 	@$(BIN)/pytest -n auto -m "not slow" $(ARGS)
 
 lint: .venv/dev ## format and lint

@@ -18,7 +18,6 @@ from pipeline.sources import Validators
 from pipeline.sources.feed import Feed
 from tests.conftest import World, write_feed
 
-
 pytestmark = pytest.mark.slow
 
 
