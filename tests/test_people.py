@@ -187,7 +187,7 @@ def upload(browser: Browser, content: str, name: str = "people.csv") -> str:
 def when_over(browser: Browser, path: str) -> str:
     """The page of an import, once it is through."""
     ends = time.monotonic() + 20
-    while 'http-equiv="refresh"' in (page := browser.get(path).text):
+    while "<progress" in (page := browser.get(path).text):
         assert time.monotonic() < ends
         time.sleep(0.02)
     return page
