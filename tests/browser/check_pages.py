@@ -237,9 +237,8 @@ SHOWN = [
 ]  # fmt: skip
 PREVIEWED = [
     Shown("/", "wide", at("/")),
-    Shown("/", "narrow and dark", at("/?width=narrow&scheme=dark")),
     Shown("/", "text", at("/?part=text")),
-    Shown("/", "with findings", at("/"), house="thin"),
+    Shown("/", "narrow and dark, with findings", at("/?width=narrow&scheme=dark"), house="thin"),
     Shown("/", "something to mend", at("/"), 500, "broken"),
     Shown("/issue.html", "as sent", at("/issue.html"), sealed=True),
 ]
