@@ -7,11 +7,10 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -308,14 +307,15 @@ def crowd(house: House) -> None:
 
 @dataclass
 class Town:
-    """Houses by their names, each furnished when somebody first goes there, and the cookies of who is signed in there."""
+    """Houses by their names, each furnished when somebody first goes there, and who is there already."""
 
     road: Street
     chromium: Browser
     folder: Callable[[str], Path]
     empty: bytes
     houses: dict[str, House] = field(default_factory=dict)
-    signed_in: dict[tuple[str, str], Any] = field(default_factory=dict)
+    there: dict[tuple[str, str], Visit] = field(default_factory=dict)
+    open_ones: ExitStack = field(default_factory=ExitStack)
 
     def house(self, name: str) -> House:
         """A house that states share, or with the name `own` a new one."""
@@ -329,20 +329,20 @@ class Town:
     @contextmanager
     def visiting(self, shown: Shown) -> Iterator[Visit]:
         """Somebody at the house of a state, signed in if it is for those who are."""
-        house = self.house(shown.house)
-        key = (shown.house, shown.who)
-        if shown.who and (shown.house == "own" or key not in self.signed_in):
-            with visiting(self.chromium, house) as visit:
-                visit.sign_in(shown.who)
-                self.signed_in[key] = visit.page.context.storage_state()
-        with visiting(self.chromium, house, storage_state=self.signed_in.get(key)) as visit:
-            yield visit
+        house, key = self.house(shown.house), (shown.house, shown.who)
+        if shown.house == "own" or key not in self.there:
+            self.there[key] = self.open_ones.enter_context(visiting(self.chromium, house))
+            if shown.who:
+                self.there[key].sign_in(shown.who)
+        yield self.there[key]
+        self.there[key].has_nothing_to_complain_of()
 
 
 @pytest.fixture(scope="session")
 def town(road: Street, chromium: Browser, tmp_path_factory: pytest.TempPathFactory, empty: bytes) -> Iterator[Town]:
     made = Town(road, chromium, tmp_path_factory.mktemp, empty)
-    yield made
+    with made.open_ones:
+        yield made
     for each in made.houses.values():
         each.world.database.engine.dispose()
 

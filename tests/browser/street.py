@@ -206,6 +206,11 @@ class Visit:
         if why != "net::ERR_ABORTED":
             self.complaints.append(f"{url}: {why}")
 
+    def has_nothing_to_complain_of(self) -> None:
+        """See that the browser had nothing to say against what it was shown."""
+        said, self.complaints[:] = "\n".join(self.complaints), []
+        assert not said, said
+
     def go(self, path: str) -> "Visit":
         """Open a page of the house, or a whole address."""
         self.page.goto(path if path.startswith("http") else self.house.url + path)
@@ -271,8 +276,7 @@ def visiting(browser: Browser, house: House, *, scripts: bool = True, **more: An
     visit = Visit(context.new_page(), house, scripts)
     yield visit
     context.close()
-    if visit.complaints:
-        raise AssertionError("\n".join(visit.complaints))
+    visit.has_nothing_to_complain_of()
 
 
 def plain_page(html: str) -> ASGIApp:
