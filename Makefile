@@ -11,7 +11,7 @@ endif
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SELF := $(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
-.PHONY: help demo test unit lint types imports check check-mail check-smtp crash faults bench-send bench-import bench-people mutants lock clean
+.PHONY: help demo test unit lint types imports check check-mail check-smtp test-browser crash faults bench-send bench-import bench-people mutants lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,10 @@ check-mail: .venv/dev ## Nu HTML checker and axe over the rendered issue
 check-smtp: .venv/dev ## an issue through real mail servers and back (root, Debian)
 	@tests/mta/install.sh
 	@$(BIN)/pytest tests/mta/check_smtp.py
+
+test-browser: .venv/dev ## readers and admins in Chromium, and axe on every page (FRIDAY_SHOTS=DIR keeps pictures)
+	@tests/browser/install.sh
+	@$(BIN)/pytest -n auto tests/browser/check_flows.py tests/browser/check_pages.py $(ARGS)
 
 crash: .venv/dev ## senders killed N times (1,000), then single misfortunes
 	@tests/trials/install.sh

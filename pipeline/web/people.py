@@ -494,4 +494,4 @@ def _moment(text: str) -> datetime:
 
 def _sentence(error: Exception) -> str:
     text = str(error)
-    return text[0].upper() + text[1:].removesuffix(".") + "."
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")

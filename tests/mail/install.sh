@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what check.py needs beside Python: Chromium, Java, a font, and the npm packages of the lock.
+# The browser suite needs all of it but Java: --without-java.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -10,12 +11,16 @@ have_font() { [[ -n "$(find -L /usr/share/fonts /usr/local/share/fonts "${HOME:-
 
 missing=()
 have chromium || [[ -x "${CHROMIUM:-}" ]] || missing+=(chromium)
-have java || missing+=(default-jre-headless)
+[[ "${1:-}" == --without-java ]] || have java || missing+=(default-jre-headless)
 have_font || missing+=(fonts-dejavu-core)
 have node || missing+=(nodejs)
 have npm || missing+=(npm)
 
 if ((${#missing[@]})); then
+  if ! have apt-get; then
+    echo "install.sh: no apt-get here; install what these packages of Debian hold: ${missing[*]}" >&2
+    exit 1
+  fi
   if ((EUID != 0)); then
     echo "install.sh: not root; run this first:" >&2
     echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
@@ -36,6 +41,7 @@ if [[ ! -f node_modules/axe-core/axe.min.js || ! -f node_modules/vnu-jar/build/d
 fi
 
 version() { node -p "require('./node_modules/$1/package.json').version"; }
-echo "mail checks use: $("${CHROMIUM:-chromium}" --version 2>/dev/null | head -n 1 | xargs)," \
-  "$(java -version 2>&1 | head -n 1 | tr -d '"'), vnu-jar $(version vnu-jar)," \
+java_version() { if have java; then java -version 2>&1 | head -n 1 | tr -d '"'; else echo "no Java"; fi; }
+echo "checks use: $("${CHROMIUM:-chromium}" --version 2>/dev/null | head -n 1 | xargs)," \
+  "$(java_version), vnu-jar $(version vnu-jar)," \
   "axe-core $(version axe-core), node $(node --version)"
