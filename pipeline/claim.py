@@ -175,17 +175,17 @@ def _move_each(session: Session, pairs: Sequence[tuple[int, int]], now: datetime
 
 
 def _moving(rows: Rows) -> Update:
-    return _from_pending(rows.itself, bindparam("batch", type_=Integer))
+    return _from_pending(col(DeliveryRow.id).in_(select(rows.itself)), bindparam("batch", type_=Integer))
 
 
 def _moving_each(rows: Rows) -> Update:
-    return _from_pending(rows.number(0), rows.number(1))
+    return _from_pending(col(DeliveryRow.id) == rows.number(0), rows.number(1))
 
 
 def _from_pending(which: Any, batch: Any) -> Update:
     return (
         update(DeliveryRow)
-        .where(col(DeliveryRow.id) == which, IS_PENDING)
+        .where(which, IS_PENDING)
         .values(state=bindparam("after"), changed_at=bindparam("now", type_=Utc()), reason=bindparam("why"))
         .values(batch_id=batch, cap=None)
     )

@@ -55,7 +55,7 @@ MOST_THINGS = 50_000
 USUALLY = gc.get_threshold()
 USUAL_SWITCH = sys.getswitchinterval()
 # The thread that writes gives up Python's lock at each statement, and must not wait each time until a caller has built a
-# whole body. In seconds.
+# body of many copies. In seconds.
 SWITCH = 0.0001
 # How often a copy is put off before it is rejected.
 MOST_PUT_OFF = 20
@@ -148,7 +148,7 @@ class Delivery:
         self._judge = Judge(limits, self._pace, self.now, some_accepted=self._count())
         self._take_up_what_was_left()
         try:
-            with _in_haste(), self._callers():
+            with _in_haste(SWITCH if self._size > 1 else USUAL_SWITCH), self._callers():
                 while self._aloft or not self._dry or self._goes_round_again():
                     before, landed = self._done, self._gather()
                     for flight in self._turn(landed):
@@ -444,13 +444,13 @@ def _by_time(lost: Sequence[ledger.Lost]) -> list[list[ledger.Lost]]:
 
 
 @contextmanager
-def _in_haste() -> Iterator[None]:
-    """Let threads take turns quickly, and the collector look seldom and only at what a run makes.
+def _in_haste(switch: float) -> Iterator[None]:
+    """Let threads hand over after so many seconds, and the collector look seldom and only at what a run makes.
 
     Each turn makes thousands of things and drops them.
     """
     often, *later = USUALLY
-    sys.setswitchinterval(SWITCH)
+    sys.setswitchinterval(switch)
     gc.freeze()
     gc.set_threshold(max(often, MOST_THINGS), *later)
     try:

@@ -373,7 +373,7 @@ def test_a_refused_call_that_must_wait_keeps_its_smaller_size(world: World) -> N
 
 
 def test_two_runs_of_one_process_leave_the_interpreter_as_it_was() -> None:
-    first, second = deliver._in_haste(), deliver._in_haste()
+    first, second = deliver._in_haste(SWITCH), deliver._in_haste(SWITCH)
     first.__enter__()
     second.__enter__()
     assert gc.get_threshold()[0] > USUALLY[0]
