@@ -84,7 +84,7 @@ def add_newsroom(app: FastAPI, newsroom: Newsroom, passwords: Passwords) -> Fram
     _answer_errors(app, frame)
     # The innermost, so that what it answers gets the headers of every page, and no host but ours comes that far.
     app.user_middleware.append(Middleware(Guard, door, lambda request, refused: _refuse(frame, request, refused)))
-    for name in ("newsroom.css", "import.js"):
+    for name in ("newsroom.css", "import.js", "people.js"):
         serve_file(app, newsroom.config.templates, name)
 
     @app.get(SIGN_IN, response_class=HTMLResponse, responses=GUARDED)

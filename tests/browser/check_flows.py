@@ -253,6 +253,25 @@ def test_an_admin_narrows_the_list_and_changes_many_at_once(visit: Visit, house:
         assert [each.by for each in session.exec(select(Change).where(Change.by == CHIEF)).all()] == [CHIEF] * 2
 
 
+def test_all_on_a_page_are_ticked_at_once_where_scripts_run(visit: Visit, house: House) -> None:
+    settle_people(house)
+    visit.sign_in().go(PEOPLE)
+    everybody = visit.page.get_by_label("Tick all on this page")
+    boxes = visit.page.locator("[name=ids]")
+    if not visit.scripts:
+        expect(everybody).to_be_hidden()
+        return
+    everybody.check()
+    for number in range(5):
+        expect(boxes.nth(number)).to_be_checked()
+    boxes.first.uncheck()
+    expect(everybody).to_be_checked(indeterminate=True)
+    boxes.first.check()
+    expect(everybody).to_be_checked()
+    everybody.uncheck()
+    visit.press("Add the tag").reads("Nobody is chosen")
+
+
 def test_who_signs_out_is_out_and_comes_back_to_where_the_way_led(visit: Visit) -> None:
     visit.go(PEOPLE).reads("Sign in")
     visit.fill(address=CHIEF, password="no such password here").press("Sign in")  # noqa: S106 - a wrong one

@@ -49,8 +49,8 @@ SIGN_IN, ACCOUNT, PEOPLE = "/newsroom/sign-in", "/newsroom/account", "/newsroom/
 WRONG = "no such password here"
 # What answers to GET and is no page.
 NOT_PAGES = {
-    "/public.css", "/newsroom.css", "/import.js", "/icon.svg", "/healthz", f"{PEOPLE}/export.x", f"{PEOPLE}/x/all.json",
-    "/preview.css", "/preview.js", "/changes", "/issue.txt",
+    "/public.css", "/newsroom.css", "/import.js", "/people.js", "/icon.svg", "/healthz", "/preview.css", "/preview.js",
+    "/changes", "/issue.txt", f"{PEOPLE}/export.x", f"{PEOPLE}/x/all.json",
 }  # fmt: skip
 
 Go = Callable[[Visit], object]
