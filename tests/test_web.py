@@ -242,3 +242,19 @@ def test_nothing_of_the_newsroom_is_public(ready: World) -> None:
     files = {"/public.css", "/newsroom.css", "/import.js", "/people.js", "/icon.svg"}
     of_readers = {"/subscribe", "/c/{token}", "/p/{token}", "/u/{token}"}
     assert before_the_door == {"/", "/issues/{slot}", "/hooks/{provider}", "/healthz", *of_readers, *files}
+
+
+def test_what_nobody_foresaw_is_answered_with_a_number_that_stands_in_the_log(
+    ready: World, public: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (ready.folder / "templates" / "web" / "leave.html").write_text("{{ nowhere }}", "utf-8")
+    token = token_of(ready, "ada@example.com")
+    answer = requests.get(f"{public}/u/{token}", timeout=5)
+    assert answer.status_code == 500
+    (number,) = re.findall(r"name this number: ([0-9a-f]{8})\.", answer.text)
+    assert "nowhere" not in answer.text
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert f"number {number}: GET /u/{{token}}" in caplog.text
+    assert "'nowhere' is undefined" in caplog.text
+    assert token not in caplog.text
+    assert requests.get(f"{public}/", timeout=5).status_code == 200

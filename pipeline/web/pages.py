@@ -1,5 +1,7 @@
 """What the pages of preview and public site share: templates, styles, security headers, refused hosts."""
 
+import logging
+import secrets
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,14 +12,17 @@ from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from pipeline.errors import UsageError
 
 Page = TypeVar("Page", bound=Callable[..., Any])
+
+log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost")
 PAGE_POLICY = (
@@ -30,16 +35,29 @@ ISSUE_POLICY = (
 )
 
 
-def make_app(hosts: tuple[str, ...], *, over_tls: bool = False) -> FastAPI:
+def _apology(number: str) -> Response:
+    return PlainTextResponse(f"Something went wrong. It stands in the log under the number {number}.", 500)
+
+
+def make_app(hosts: tuple[str, ...], *, over_tls: bool = False, apology: Callable[[str], Response] = _apology) -> FastAPI:
     """An app without documentation pages that answers to these hosts only and sends the security headers.
 
+    What nobody has foreseen goes into the log under a number, and `apology` makes the answer that tells it.
     `over_tls` says that there is TLS in front of it, which browsers then ask for by themselves for a year.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
     async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
+        try:
+            response = await call_next(request)
+        except ClientDisconnect:
+            raise
+        except Exception:  # whoever asked gets a page and a number, and whoever looks into the log the rest
+            number = secrets.token_hex(4)
+            # The route and not the path, in which there may be a token.
+            log.exception("number %s: %s %s", number, request.method, getattr(request.scope.get("route"), "path", "somewhere"))
+            response = apology(number)
         response.headers.setdefault("Content-Security-Policy", PAGE_POLICY)
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers["X-Content-Type-Options"] = "nosniff"

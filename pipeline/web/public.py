@@ -19,14 +19,19 @@ from pipeline.web.reader import add_readers_pages, form_values
 def public_app(newsroom: Newsroom, passwords: Passwords | None = None) -> FastAPI:
     """The public pages, and the newsroom behind its door. GET and HEAD change nothing."""
     own = urlsplit(newsroom.masthead.base_url)
-    app = make_app((*LOOPBACK, *((own.hostname,) if own.hostname else ())), over_tls=own.scheme == "https")
     pages = page_environment(newsroom.config.templates)
-    for name in ("public.css", "icon.svg"):
-        serve_file(app, newsroom.config.templates, name)
 
     def page(name: str, status: int = 200, /, **values: object) -> HTMLResponse:
         return HTMLResponse(pages.get_template(name).render(masthead=newsroom.masthead, **values), status)
 
+    def apology(number: str) -> HTMLResponse:
+        text = f"That is our fault and not yours. If it happens again, write to us and name this number: {number}."
+        return page("message.html", 500, title="Something went wrong", text=text)
+
+    hosts = (*LOOPBACK, *((own.hostname,) if own.hostname else ()))
+    app = make_app(hosts, over_tls=own.scheme == "https", apology=apology)
+    for name in ("public.css", "icon.svg"):
+        serve_file(app, newsroom.config.templates, name)
     gate = add_readers_pages(app, newsroom, page)
 
     @shown_at(app, "/")
