@@ -29,8 +29,9 @@ from pipeline.schedule import WEEKDAYS, Schedule
 
 FILE = "config.toml"
 TEMPLATE = r"^[a-z0-9][a-z0-9-]*$"
-SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
-LANGUAGE = r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$"
+SLUG = r"[a-z0-9]+(-[a-z0-9]+)*"
+MOST_SLUG = 40
+LANGUAGE = r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*"
 Kind = TypeVar("Kind", bound="Section")
 
 
@@ -109,9 +110,23 @@ def _colour(value: str) -> str:
     return value
 
 
+def _slug(value: str) -> str:
+    if not re.fullmatch(SLUG, value) or len(value) > MOST_SLUG:
+        raise ValueError(f"must be small letters, digits and single hyphens, {MOST_SLUG} at most, such as policy-and-law")
+    return value
+
+
+def _language(value: str) -> str:
+    if not re.fullmatch(LANGUAGE, value):
+        raise ValueError("is not a language tag such as en or pt-BR")
+    return value
+
+
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Slug = Annotated[str, AfterValidator(_slug)]
+Language = Annotated[str, AfterValidator(_language)]
 OneLine = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 
 
@@ -127,8 +142,7 @@ class Newsletter(Section):
     base_url: Annotated[WebAddress, AfterValidator(_origin)]
     signup_url: WebAddress | None = None
     glossary_url: WebAddress | None = None
-    language: Annotated[str, Field(pattern=LANGUAGE)] = "en"
-    languages: tuple[Annotated[str, Field(pattern=LANGUAGE)], ...] = ()
+    language: Language = "en"
     audience: str = ""
     stories: Annotated[int, Field(ge=1, le=20)] = 5
     fewest: Annotated[int, Field(ge=1, le=20)] = 1
@@ -215,7 +229,8 @@ class _File(Section):
     folders: Folders = Folders()
     mailbox: Mailbox | None = None
     warm_up: WarmUp | None = None
-    topics: dict[Annotated[str, Field(pattern=SLUG, max_length=40)], OneLine] = Field(default_factory=dict)
+    languages: dict[Language, OneLine] = Field(default_factory=dict)
+    topics: dict[Slug, OneLine] = Field(default_factory=dict)
     provider: dict[str, Any] = Field(default_factory=lambda: {"name": "outbox"})
     sources: tuple[dict[str, Any], ...] = ()
 
@@ -259,6 +274,7 @@ class Config:
     templates: Path
     mailbox: Mailbox | None
     warm_up: WarmUp | None
+    languages: Mapping[str, str]
     topics: Mapping[str, str]
     provider: Mapping[str, Any]
     sources: tuple[Mapping[str, Any], ...]
@@ -338,6 +354,7 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
         templates=here / file.folders.templates,
         mailbox=_placed(file.mailbox, here),
         warm_up=file.warm_up,
+        languages=file.languages,
         topics=file.topics,
         provider=file.provider,
         sources=file.sources,
@@ -355,7 +372,7 @@ def parse(kind: type[Kind], raw: object, path: str) -> tuple[Kind | None, list[P
 
 
 def _problem(kind: type[Section], error: Any, path: str) -> Problem:
-    where = ".".join([path, *(f"[{part}]" if isinstance(part, int) else str(part) for part in error["loc"])])
+    where = ".".join([path, *(f"[{part}]" if isinstance(part, int) else str(part) for part in error["loc"] if part != "[key]")])
     where = where.lstrip(".").replace(".[", "[")
     match error["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":

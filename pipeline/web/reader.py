@@ -248,10 +248,9 @@ def _add_own_pages(app: FastAPI, newsroom: Newsroom, page: Page) -> None:
             return unknown()
         paused = subscriber.paused_until
         still = paused if paused and paused > newsroom.now() else None
-        own = newsroom.config.newsletter
         return page(
             "preferences.html", status, token=token, wishes=wishes, state=subscriber.state, saved=saved, trouble=trouble,
-            topics=newsroom.config.topics, languages=own.languages, pauses=PAUSES, zones=zones,
+            topics=newsroom.config.topics, languages=newsroom.config.languages, pauses=PAUSES, zones=zones,
             paused_until=f"{still.astimezone(newsroom.schedule.zone):%-d %B %Y}" if still else "",
             newsletters_zone=newsroom.schedule.zone.key,
         )  # fmt: skip
@@ -272,7 +271,7 @@ def _add_own_pages(app: FastAPI, newsroom: Newsroom, page: Page) -> None:
         zone, language, weeks = (_text(said.get(name), 100) for name in ("zone", "language", "pause"))
         if zone not in ("", *zones):
             return preferences_page(token, trouble="Choose a time zone from the list, such as Europe/Berlin.", status=422)
-        if language not in ("", *newsroom.config.newsletter.languages):
+        if language not in ("", *newsroom.config.languages):
             return preferences_page(token, trouble="Choose a language from the list.", status=422)
         if weeks not in ("", *map(str, PAUSES)):
             return preferences_page(token, trouble="Choose for how many weeks to pause from the list.", status=422)

@@ -30,6 +30,7 @@ from tests.test_staff import CHEAP, CHIEF, GOOD
 
 OURS = "https://news.example.com"
 BLOG = "https://blog.example.net"
+LANGUAGES = {"en": "English", "de": "Deutsch"}
 TOPICS = {"policy": "Policy and law", "chips": "Chips"}
 LONG_NAME = "Wolfeschlegelsteinhausenbergerdorff-" * 3 + "Montgomery X"
 LONG_ADDRESS = f"{'x' * 60}@{'very-long-name.' * 10}example.com"
@@ -129,10 +130,10 @@ def build_house(folder: Path, empty: bytes, url: str = OURS) -> House:
     (folder / "friday.db").write_bytes(empty)
     world = build_world(folder, f"sqlite:///{folder}/friday.db")
     config = world.newsroom.config
-    own = config.newsletter.model_copy(update={"languages": ("en", "de"), "base_url": url})
+    own = config.newsletter.model_copy(update={"base_url": url})
     world.newsroom = replace(
         world.newsroom,
-        config=replace(config, newsletter=own, topics=TOPICS),
+        config=replace(config, newsletter=own, languages=LANGUAGES, topics=TOPICS),
         provider=build(Options(name="outbox", path=folder / "outbox"), Secrets({}), folder),
     )
     assert world.newsroom.keys
