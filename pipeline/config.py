@@ -123,6 +123,7 @@ def _language(value: str) -> str:
 
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+Origin = Annotated[WebAddress, AfterValidator(_origin)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Slug = Annotated[str, AfterValidator(_slug)]
@@ -139,7 +140,7 @@ class Newsletter(Section):
     sender: Annotated[MailAddress, Field(alias="from")]
     reply_to: MailAddress | None = None
     postal_address: OneLine
-    base_url: Annotated[WebAddress, AfterValidator(_origin)]
+    base_url: Origin
     signup_url: WebAddress | None = None
     glossary_url: WebAddress | None = None
     language: Language = "en"
@@ -213,10 +214,11 @@ class WarmUp(Section):
 
 
 class Folders(Section):
-    """Where editors keep terms and templates, relative to the config file."""
+    """Where terms, templates and files that were sent to be looked at lie, relative to the config file."""
 
     terms: Path = Path("terms")
     templates: Path = Path("templates")
+    imports: Path = Path("imports")
 
 
 class _File(Section):
@@ -272,6 +274,7 @@ class Config:
     database_url: str = field(repr=False)
     terms: Path
     templates: Path
+    imports: Path
     mailbox: Mailbox | None
     warm_up: WarmUp | None
     languages: Mapping[str, str]
@@ -352,6 +355,7 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
         database_url=_database_url(file.database.url, here),
         terms=here / file.folders.terms,
         templates=here / file.folders.templates,
+        imports=here / file.folders.imports,
         mailbox=_placed(file.mailbox, here),
         warm_up=file.warm_up,
         languages=file.languages,

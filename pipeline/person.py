@@ -74,12 +74,12 @@ def erase(newsroom: Newsroom, address: str) -> bool:
     bounced or complained. Copies that were on their way become copies of nobody; what still waits is not sent.
 
     Raises:
-        UsageError: not a mail address.
+        UsageError: not a mail address, or files that may name it cannot be deleted; nothing was erased.
     """
     normal = roll.normalise(address)
     # What came in about it has its effect first; after that it is forgotten by itself.
     apply_notices(newsroom)
-    uploads.forget_all(newsroom.config.path.parent)
+    uploads.forget_all(newsroom.config.imports)
     with newsroom.database.write() as session:
         subscriber = session.exec(select(Subscriber).where(Subscriber.key == normal.key).with_for_update()).first()
         refs = _refs(session, subscriber)

@@ -79,7 +79,7 @@ def bells(newsroom: Newsroom) -> list[Bell]:
         admit_all(newsroom)
         send_due(newsroom)
 
-    put_away = partial(uploads.forget_all, newsroom.config.path.parent, uploads.KEPT)
+    put_away = partial(uploads.forget_all, newsroom.config.imports, uploads.KEPT)
     collects = timedelta(hours=newsroom.config.timetable.collect_every_hours)
     rung = [Bell("collect", collects, collect_all), Bell("publish", EVERY, publish)]
     rung += [Bell("events", HEARS_EVERY, partial(apply_notices, newsroom)), Bell("unknown", LOOKS_EVERY, look_up)]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -105,15 +106,18 @@ class Wire:
         connection = self._rested() or self._fresh()
         try:
             own = {"User-Agent": "friday", **self._way.headers, **headers}
-            _send(connection, method, self._way.base + path, own, body)
-            with _ANSWERED(connection) as answer:
-                reply = Reply(answer.status, CaseInsensitiveDict(answer.getheaders()), answer.read())
+            whole = _send(connection, method, self._way.base + path, own, body)
+            reply = _answer(connection)
         except BaseException as error:
             connection.close()
             if isinstance(error, _BROKEN):
                 raise Unclear(f"the connection broke before {self._who} answered: {type(error).__name__}") from error
             raise
-        self._idle.append((connection, time.monotonic()))
+        if whole:
+            self._idle.append((connection, time.monotonic()))
+            self._close_those_that_rest_for_long()
+        else:
+            connection.close()
         return reply
 
     def _rested(self) -> HTTPConnection | None:
@@ -125,6 +129,12 @@ class Wire:
                     return connection
                 connection.close()
         return None
+
+    def _close_those_that_rest_for_long(self) -> None:
+        # Another thread may take away what is looked at here.
+        with suppress(IndexError):
+            while time.monotonic() - self._idle[0][1] > IDLE_SECONDS:
+                self._idle.pop(0)[0].close()
 
     def _fresh(self) -> HTTPConnection:
         connection = self._way.make()
@@ -154,34 +164,60 @@ class _Way:
 def _way(url: str) -> _Way:
     with requests.Session() as session:
         settings: Any = session.merge_environment_settings(url, {}, None, None, None)
-    # `requests` knows a variable of its own, and OpenSSL's is that of everything else here that speaks TLS.
-    named = settings["verify"] if isinstance(settings["verify"], str) else os.environ.get("SSL_CERT_FILE")
-    authorities = Path(named or DEFAULT_CA_BUNDLE_PATH)
-    if not authorities.exists():
-        what = f"the certificates to trust are to be in {authorities}, where nothing is"
-        raise ConfigError([Problem("SSL_CERT_FILE", what, "let it, or REQUESTS_CA_BUNDLE, name a file of them, or neither")])
     to, asked = parse_url(url), select_proxy(url, settings["proxies"])
-    if not asked:
-        return _Way(partial(_connection, to, authorities))
-    proxy = parse_url(asked if "://" in asked else f"http://{asked}")
-    if proxy.scheme not in _PORTS:
-        what = f"the proxy for {to.host} is of the kind {proxy.scheme}, which is not known"
-        raise ConfigError([Problem(f"{to.scheme}_proxy".upper(), what, "name one that begins with http:// or https://")])
-    allowed = HTTPAdapter().proxy_headers(proxy.url)
+    proxy, allowed = _proxy(asked, to.host) if asked else (None, {})
+    tls = None
+    if "https" in (to.scheme, proxy.scheme if proxy else ""):
+        # `requests` has variables of its own, and OpenSSL's counts for mail and mailbox too.
+        named = settings["verify"] if isinstance(settings["verify"], str) else os.environ.get("SSL_CERT_FILE")
+        tls = _trusting(named or DEFAULT_CA_BUNDLE_PATH)
+    if proxy is None:
+        return _Way(partial(_connection, to, tls))
     if to.scheme == "https":
-        return _Way(partial(_tunnel, to, proxy, allowed, authorities))
-    return _Way(partial(_connection, proxy, authorities), url.rstrip("/"), allowed)
+        return _Way(partial(_tunnel, to, proxy, allowed, tls))
+    return _Way(partial(_connection, proxy, tls), url.rstrip("/"), allowed)
 
 
-def _connection(to: Url, authorities: Path) -> HTTPConnection:
+def _proxy(asked: str, host: str | None) -> tuple[Url, Mapping[str, str]]:
+    """A proxy, and what it wants to be told. Its password is not repeated in an error."""
+    try:
+        proxy = parse_url(asked if "://" in asked else f"http://{asked}")
+        allowed = HTTPAdapter().proxy_headers(proxy.url)
+    except ValueError:
+        proxy, allowed = Url(), {}
+    if proxy.scheme in _PORTS and proxy.host:
+        return proxy, allowed
+    what = f"the proxy that it names for {host} has no address that can be understood"
+    if proxy.scheme and proxy.scheme not in _PORTS:
+        what = f"the proxy that it names for {host} is of the kind {proxy.scheme}, which is not known"
+    raise ConfigError([Problem("the environment", what, "name one such as http://proxy.example.com:3128")]) from None
+
+
+@cache
+def _trusting(authorities: str) -> ssl.SSLContext:
+    """TLS that believes the authorities in a file or a folder.
+
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    try:
+        if Path(authorities).is_dir():
+            return ssl.create_default_context(capath=authorities)
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        what = f"the certificates that it names, {authorities}, cannot be read: {error.strerror or error}"
+        cure = "let SSL_CERT_FILE, or REQUESTS_CA_BUNDLE, name a file or a folder of them, or nothing"
+        raise ConfigError([Problem("the environment", what, cure)]) from None
+
+
+def _connection(to: Url, tls: ssl.SSLContext | None) -> HTTPConnection:
     if to.scheme == "https":
-        return HTTPSConnection(*_place(to), timeout=CONNECT_SECONDS, ssl_context=_trusting(authorities))
+        return HTTPSConnection(*_place(to), timeout=CONNECT_SECONDS, ssl_context=tls)
     return HTTPConnection(*_place(to), timeout=CONNECT_SECONDS)
 
 
-def _tunnel(to: Url, proxy: Url, allowed: Mapping[str, str], authorities: Path) -> HTTPConnection:
+def _tunnel(to: Url, proxy: Url, allowed: Mapping[str, str], tls: ssl.SSLContext | None) -> HTTPConnection:
     """A connection that asks the proxy to be led on to the host, and speaks TLS with the host through it."""
-    tls = _trusting(authorities)
     how = ProxyConfig(tls, use_forwarding_for_https=False, assert_hostname=None, assert_fingerprint=None)
     led = HTTPSConnection(*_place(proxy), timeout=CONNECT_SECONDS, ssl_context=tls, proxy=proxy, proxy_config=how)
     host, port = _place(to)
@@ -193,21 +229,28 @@ def _place(of: Url) -> tuple[str, int]:
     return (of.host or "").strip("[]"), of.port or _PORTS[of.scheme or "https"]
 
 
-@cache
-def _trusting(authorities: Path) -> ssl.SSLContext:
-    """TLS that believes the authorities in a file or a folder, which takes long to read."""
-    if authorities.is_dir():
-        return ssl.create_default_context(capath=authorities)
-    return ssl.create_default_context(cafile=authorities)
-
-
-def _send(connection: HTTPConnection, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> None:
-    """Send a request, or as much of it as the other end will read."""
+def _send(connection: HTTPConnection, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> bool:
+    """Send a request, or as much of it as the other end will read; whether that was all."""
     try:
         _ASK(connection, method, address, body, headers)
     except OSError as error:
-        if error.errno not in _STOPPED_READING:
+        if error.errno not in _STOPPED_READING and not isinstance(error, ssl.SSLEOFError):
             raise
+        return False
+    return True
+
+
+def _answer(connection: HTTPConnection) -> Reply:
+    """The final answer. One that only announces another is not waited behind, or all later ones would be taken for others."""
+    with _ANSWERED(connection) as answer:
+        if answer.status < HTTPStatus.OK:
+            raise http.client.UnknownProtocol(f"a provisional answer: {answer.status}")
+        try:
+            body = answer.read()
+        except (ValueError, OverflowError, MemoryError) as error:
+            # No length is as absurd as that.
+            raise http.client.IncompleteRead(b"") from error
+        return Reply(answer.status, CaseInsensitiveDict(answer.getheaders()), body)
 
 
 def _close(idle: list[tuple[HTTPConnection, float]]) -> None:

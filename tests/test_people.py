@@ -5,6 +5,8 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -12,7 +14,7 @@ from sqlmodel import select
 
 from pipeline import person as everything
 from pipeline import uploads
-from subscribers import history, labels, roll
+from subscribers import exchange, history, labels, roll, sheets
 from subscribers.models import LabelKind, State, Subscriber, Suppression, Why
 from tests.conftest import World
 from tests.serving import serving
@@ -214,18 +216,53 @@ def test_a_file_that_cannot_be_read_is_told_without_where_it_lies(editor: Browse
     page = when_over(editor, upload(editor, "colour\nred\n", "colours.csv"))
     assert 'role="alert"' in page
     assert "colours.csv" in page
-    assert uploads.FOLDER not in page
+    assert "imports" not in page
     assert editor.get(f"{PEOPLE}/import/unheard-of").status_code == 404
 
 
 def test_a_file_that_was_deleted_meanwhile_is_asked_for_again(local_world: World, editor: Browser) -> None:
     path = upload(editor, "email\nada@example.com\n")
     assert "Nothing is written yet" in when_over(editor, path)
-    uploads.forget_all(local_world.folder)
+    uploads.forget_all(local_world.newsroom.config.imports)
     post(editor, path)
     assert "Nothing was written: send it again" in when_over(editor, path)
     with local_world.database.read() as session:
         assert session.exec(select(Subscriber)).all() == []
+
+
+def test_a_file_that_goes_while_it_is_read_is_asked_for_again(
+    local_world: World, editor: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_through = sheets.look_through
+
+    def and_then_erase(path: Path) -> sheets.Sheet:
+        found = look_through(path)
+        uploads.forget_all(local_world.newsroom.config.imports)
+        return found
+
+    monkeypatch.setattr(sheets, "look_through", and_then_erase)
+    page = when_over(editor, upload(editor, "email\nada@example.com\n"))
+    assert "deleted meanwhile" in page
+    assert "Send it again" in page
+
+
+def test_a_folder_that_cannot_be_written_is_named(local_world: World, editor: Browser) -> None:
+    local_world.newsroom.config.imports.write_text("no folder")
+    fields = {"csrf": (None, editor.token()), "file": ("people.csv", "email\nada@example.com\n")}
+    sent = {"Origin": editor.url, "Sec-Fetch-Site": "same-origin"}
+    answer = editor.session.post(f"{editor.url}{PEOPLE}/import", files=fields, headers=sent, timeout=5)
+    assert answer.status_code == 422
+    assert "imports cannot be written" in answer.text
+
+
+def test_an_export_that_breaks_off_does_not_look_whole(owner: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*_: Any) -> Iterator[str]:
+        yield "email\r\nada@example.com\r\n"
+        raise RuntimeError("the database is gone")
+
+    monkeypatch.setattr(exchange, "export", export)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        owner.get(f"{PEOPLE}/export.csv")
 
 
 def test_the_longest_and_strangest_of_names_have_room(local_world: World, editor: Browser) -> None:

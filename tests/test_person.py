@@ -120,7 +120,7 @@ def test_who_is_erased_stands_in_no_table_no_file_and_no_log(known: World, caplo
 
 
 def test_a_file_that_was_sent_to_be_looked_at_goes_when_anybody_is_erased(known: World) -> None:
-    path = uploads.room(known.folder, ".csv")
+    path = uploads.room(known.newsroom.config.imports, ".csv")
     path.write_text(f"email\n{ADA}\nnobody@example.com\n")
     assert stat.S_IMODE(path.parent.stat().st_mode) == stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o700
     assert not person.erase(known.newsroom, "nobody@example.com")
@@ -128,7 +128,7 @@ def test_a_file_that_was_sent_to_be_looked_at_goes_when_anybody_is_erased(known:
 
 
 def test_a_file_that_was_sent_is_kept_for_half_an_hour(world: World) -> None:
-    old, new, used = (uploads.room(world.folder, ".csv") for _ in range(3))
+    old, new, used = (uploads.room(world.newsroom.config.imports, ".csv") for _ in range(3))
     for path in (old, new, used):
         path.write_text("email\n")
     for path in (old, used):
@@ -138,6 +138,13 @@ def test_a_file_that_was_sent_is_kept_for_half_an_hour(world: World) -> None:
     ring()
     assert [path.exists() for path in (old, new, used)] == [False, True, True]
     assert not uploads.is_kept(old)
+
+
+def test_nothing_is_erased_while_files_that_may_name_somebody_cannot_be_deleted(known: World) -> None:
+    known.newsroom.config.imports.write_text("no folder")
+    with pytest.raises(UsageError, match=r"imports cannot be emptied: Not a directory; run this as"):
+        person.erase(known.newsroom, ADA)
+    assert ADA in everything(known)
 
 
 def test_erasing_twice_is_as_once_and_the_counts_of_an_issue_stay(known: World) -> None:

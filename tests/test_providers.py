@@ -294,6 +294,13 @@ def test_an_option_that_is_not_known_is_named(name: str, tmp_path: Path) -> None
     assert [problem.where for problem in problems] == ["provider.colour"]
 
 
+@pytest.mark.parametrize("name", ["mailgun", "postmark", "resend"])
+def test_another_address_of_its_api_is_a_host_of_its_own(name: str, tmp_path: Path) -> None:
+    table = table_of(name, base_url="https://gateway.example.com/mail")
+    _, problems = build_provider(table, Secrets(row_of(name).secrets), tmp_path)
+    assert [problem.where for problem in problems] == ["provider.base_url"]
+
+
 @pytest.mark.parametrize("name", names())
 def test_neither_secrets_nor_addresses_are_printed(name: str, tmp_path: Path) -> None:
     row = row_of(name)

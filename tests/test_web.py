@@ -257,4 +257,7 @@ def test_what_nobody_foresaw_is_answered_with_a_number_that_stands_in_the_log(
     assert f"number {number}: GET /u/{{token}}" in caplog.text
     assert "'nowhere' is undefined" in caplog.text
     assert token not in caplog.text
-    assert requests.get(f"{public}/", timeout=5).status_code == 200
+    (ready.folder / "templates" / "web" / "page.html").write_text("{{ nowhere }}", "utf-8")
+    answer = requests.get(f"{public}/u/{token}", timeout=5)
+    assert re.fullmatch(r"Something went wrong. It stands in the log under the number [0-9a-f]{8}\.", answer.text)
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")

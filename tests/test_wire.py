@@ -4,6 +4,7 @@ import os
 import socket
 import ssl
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -185,13 +186,57 @@ def test_nobody_listening_is_surely_not_processed() -> None:
         Wire("X", url).call("POST", "/", {}, b"")
 
 
-def test_an_answer_that_comes_before_the_call_was_read_is_an_answer(there: Desk) -> None:
-    there.answer, there.reads, there.hangs_up = lambda _body: b"HTTP/1.1 413 Too large\r\n\r\n", False, True
+@pytest.mark.parametrize("tls", [None, server_context()], ids=["plain", "TLS"])
+def test_an_answer_that_comes_before_the_call_was_read_is_an_answer(
+    tls: ssl.SSLContext | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with desk(tls) as there:
+        there.answer, there.reads, there.hangs_up = lambda _body: b"HTTP/1.1 413 Too large\r\n\r\n", False, True
+        line = Wire("X", there.url)
+        assert line.call("POST", "/", {}, LARGE).status == 413
+        there.answer, there.reads = Desk.answer, True
+        assert line.call("POST", "/", {}, b"small").status == 200
+        assert len(set(there.connections)) == 2
+
+
+def test_an_answer_that_only_announces_another_is_unclear_and_no_later_call_gets_it(there: Desk) -> None:
+    usual = there.answer
+    there.answer = lambda body: b"HTTP/1.1 103 Early Hints\r\n\r\n" * (body == b"hinted") + usual(body).replace(b"ok", body[:2])
     line = Wire("X", there.url)
-    assert line.call("POST", "/", {}, LARGE).status == 413
-    there.answer, there.reads = Desk.answer, True
-    assert line.call("POST", "/", {}, b"small").status == 200
+    with pytest.raises(Unclear, match="the connection broke before X answered"):
+        line.call("POST", "/", {}, b"hinted")
+    assert line.call("POST", "/", {}, b"my").text == "my"
     assert len(set(there.connections)) == 2
+
+
+def test_an_answer_to_go_on_is_waited_behind(there: Desk) -> None:
+    usual = there.answer
+    there.answer = lambda body: b"HTTP/1.1 100 Continue\r\n\r\n" + usual(body)
+    assert Wire("X", there.url).call("POST", "/", {}, b"").text == "ok"
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 99999999999999999999", b"Content-Length: 9999999999999", b"Transfer-Encoding: chunked\r\n\r\n-5"]
+)
+def test_an_answer_of_an_absurd_length_is_unclear(there: Desk, head: bytes) -> None:
+    there.answer, there.hangs_up = lambda _body: b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\nok", True
+    with pytest.raises(Unclear, match="the connection broke before X answered"):
+        Wire("X", there.url).call("POST", "/", {}, b"")
+
+
+def test_connections_that_rest_for_long_are_closed_though_others_are_used(there: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, both = there.answer, threading.Barrier(2)
+    there.answer = lambda body: usual(body) if not body or both.wait(5) >= 0 else b""
+    line = Wire("X", there.url)
+    calls = [threading.Thread(target=line.call, args=("POST", "/", {}, b"both")) for _ in range(2)]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    monkeypatch.setattr(wire, "IDLE_SECONDS", -1.0)
+    line.call("POST", "/", {}, b"")
+    assert [there.left.acquire(timeout=5) for _ in range(2)] == [True, True]
 
 
 def test_a_call_that_is_not_read_and_not_answered_is_unclear(there: Desk) -> None:
@@ -255,9 +300,15 @@ def test_a_certificate_is_believed_that_the_environment_vouches_for(name: str, m
         assert len(set(there.connections)) == 1
 
 
-def test_certificates_that_are_not_there_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(ConfigError, match=r"SSL_CERT_FILE: .*none\.pem, where nothing is"):
+@pytest.mark.parametrize("holds", [None, "no certificate at all"])
+def test_certificates_that_cannot_be_read_are_named_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: str | None
+) -> None:
+    path = tmp_path / "own.pem"
+    if holds:
+        path.write_text(holds)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(ConfigError, match=r"the environment: the certificates that it names, .*own\.pem, cannot be read: "):
         Wire("X", "https://api.example.com")
 
 
@@ -307,10 +358,25 @@ def test_a_host_that_the_environment_excepts_is_called_without_the_proxy(there: 
     assert Wire("X", there.url).call("POST", "/", {}, b"").text == "ok"
 
 
-def test_a_proxy_of_another_kind_is_named_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
-    with pytest.raises(ConfigError, match=r"HTTPS_PROXY: the proxy for api\.example\.com is of the kind socks5"):
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        (
+            "socks5://us:secret@127.0.0.1:1080",
+            r"the proxy that it names for api\.example\.com is of the kind socks5",
+        ),
+        ("http://us:secret@proxy:99999", r"the proxy that it names for api\.example\.com has no address"),
+        ("http://\u03b1:secret@proxy:80", r"the proxy that it names for api\.example\.com has no address"),
+        ("http://", r"the proxy that it names for api\.example\.com has no address"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, said: str
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(ConfigError, match=said) as raised:
         Wire("X", "https://api.example.com")
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize(

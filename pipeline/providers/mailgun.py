@@ -22,7 +22,7 @@ import orjson
 from pydantic import Field
 
 from pipeline.bounce import classify
-from pipeline.config import Secrets, WebAddress
+from pipeline.config import Origin, Secrets
 from pipeline.errors import AccountRefused, CallRefused, Forged, NotProcessed, ProviderError, Unclear
 from pipeline.foreign import CutShort, accepted_in, dig, read_object, told, words
 from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue, Shown
@@ -66,7 +66,7 @@ class Options(ProviderOptions):
     batch_size: Annotated[int, Field(ge=1, le=MOST_COPIES)] | None = None
     domain: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+\.[A-Za-z0-9-]+$")]
     region: Literal["us", "eu"] = "us"
-    base_url: WebAddress | None = None
+    base_url: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from pipeline.config import Secrets, WebAddress
+from pipeline.config import Origin, Secrets
 from pipeline.errors import AccountRefused, CallRefused, Forged, NotProcessed, ProviderError, Unclear
 from pipeline.foreign import CutShort, accepted_in, dig, read_object, told, words
 from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue, Shown
@@ -95,7 +95,7 @@ class Options(ProviderOptions):
     batch_size: Annotated[int, Field(ge=1, le=MOST_COPIES)] | None = None
     stream: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,30}$")] = "broadcast"
     mail_stream: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,30}$")] = "outbound"
-    base_url: WebAddress | None = None
+    base_url: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pipeline.bounce import classify
-from pipeline.config import Secrets, WebAddress
+from pipeline.config import Origin, Secrets
 from pipeline.errors import AccountRefused, CallRefused, ConfigError, Forged, NotProcessed, Problem, ProviderError, Unclear
 from pipeline.foreign import dig, read_object, told, words
 from pipeline.issue import Copy, Event, Kind, Notice, Parcel, Receipt, RenderedIssue, Shown
@@ -66,7 +66,7 @@ class Options(ProviderOptions):
     """`base_url` overrides the host."""
 
     batch_size: Annotated[int, Field(ge=1, le=MOST_COPIES)] | None = None
-    base_url: WebAddress | None = None
+    base_url: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,21 @@ import logging
 import secrets
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import UsageError
 
@@ -46,28 +48,61 @@ def make_app(hosts: tuple[str, ...], *, over_tls: bool = False, apology: Callabl
     `over_tls` says that there is TLS in front of it, which browsers then ask for by themselves for a year.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(_Cover, over_tls=over_tls, apology=apology)
+    return app
 
-    @app.middleware("http")
-    async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+
+class _Cover:
+    """Lies around all answers: it gives them their headers, and answers what nobody has foreseen.
+
+    An answer that breaks off in the middle is left broken, so that nobody takes it for whole.
+    """
+
+    def __init__(self, app: ASGIApp, *, over_tls: bool, apology: Callable[[str], Response]) -> None:
+        self._app, self._over_tls, self._apology = app, over_tls, apology
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                self._add_headers(MutableHeaders(scope=message))
+            await send(message)
+
         try:
-            response = await call_next(request)
+            await self._app(scope, receive, sending)
         except ClientDisconnect:
-            raise
+            # Nobody is there to be answered.
+            return
         except Exception:  # whoever asked gets a page and a number, and whoever looks into the log the rest
             number = secrets.token_hex(4)
             # The route and not the path, in which there may be a token.
-            log.exception("number %s: %s %s", number, request.method, getattr(request.scope.get("route"), "path", "somewhere"))
-            response = apology(number)
-        response.headers.setdefault("Content-Security-Policy", PAGE_POLICY)
-        response.headers.setdefault("Cache-Control", "no-store")
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers.setdefault("Referrer-Policy", "no-referrer")
-        if over_tls:
-            response.headers["Strict-Transport-Security"] = "max-age=31536000"
-        return response
+            route = getattr(scope.get("route"), "path", "somewhere")
+            log.exception("number %s: %s %s", number, scope["method"], route)
+            if begun:
+                raise
+            await self._sorry(number)(scope, receive, sending)
 
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    return app
+    def _sorry(self, number: str) -> Response:
+        try:
+            return self._apology(number)
+        except Exception:  # the templates of pages may be what is broken
+            log.exception("number %s: the page that should tell it", number)
+            return _apology(number)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        headers.setdefault("Content-Security-Policy", PAGE_POLICY)
+        headers.setdefault("Cache-Control", "no-store")
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers.setdefault("Referrer-Policy", "no-referrer")
+        if self._over_tls:
+            headers["Strict-Transport-Security"] = "max-age=31536000"
 
 
 class Server(uvicorn.Server):

@@ -39,6 +39,7 @@ SHOWN_REFUSALS = 50
 # Of imports that were looked at and never ordered, so many are kept.
 KEPT_IMPORTS = 8
 PIECE = 1 << 20
+GONE = "The file has been deleted meanwhile, as it is after half an hour and when anybody is erased."
 
 log = logging.getLogger(__name__)
 
@@ -119,11 +120,14 @@ class Import:
                 erased=newsroom.blinded,
             )  # fmt: skip
             self.summary, self.dialect = show.imported_summary(came), came.dialect
-        except UsageError as error:
-            self.trouble = str(error).replace(str(self.path), self.name)
+        except (UsageError, OSError) as error:
+            if self.path.exists():
+                self.trouble = _sentence(error).replace(str(self.path), self.name)
+            else:
+                self.trouble = f"{GONE} Send it again: it goes on where it stopped."
         except Exception:  # nobody waits for this thread, so the page must say whatever went wrong
             log.exception("an import has failed")
-            self.trouble = "Something went wrong in the middle; the same import goes on where it stopped."
+            self.trouble = "Something went wrong in the middle. Send the file again: it goes on where it stopped."
         finally:
             self.over = True
             if not self.dry_run or self.trouble:
@@ -148,10 +152,14 @@ class Imports:
     async def look_at(self, upload: UploadFile) -> str:
         """Keep a file that was sent, and begin to look at what would come of it."""
         suffix = ".json" if (upload.filename or "").lower().endswith(".json") else ".csv"
-        path = uploads.room(self._newsroom.config.path.parent, suffix)
-        with path.open("wb") as file:
-            while piece := await upload.read(PIECE):
-                await run_in_threadpool(file.write, piece)
+        path = uploads.room(self._newsroom.config.imports, suffix)
+        try:
+            with path.open("wb") as file:
+                while piece := await upload.read(PIECE):
+                    await run_in_threadpool(file.write, piece)
+        except OSError as error:
+            uploads.forget(path)
+            raise UsageError(f"the file cannot be kept to be looked at: {error.strerror}") from error
         number = uuid.uuid4().hex
         self._all[number] = Import(path, roll.clean_name(upload.filename or "the file"))
         for old in list(self._all)[:-KEPT_IMPORTS]:
@@ -164,9 +172,7 @@ class Imports:
         if not found.over or not found.dry_run or found.trouble:
             return
         if not uploads.is_kept(found.path):
-            found.trouble = (
-                "The file has been deleted meanwhile, as it is after half an hour. Nothing was written: send it again."
-            )
+            found.trouble = f"{GONE} Nothing was written: send it again."
             return
         found.dry_run, found.done = False, 0
         self._begin(found)

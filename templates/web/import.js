@@ -6,6 +6,9 @@ async function look() {
   if (!answer.ok || answer.redirected || !next) return location.reload();
   for (const name of next.getAttributeNames()) bar.setAttribute(name, next.getAttribute(name));
   document.getElementById("standing").textContent = now.getElementById("standing").textContent;
-  setTimeout(look, 1000);
+  setTimeout(lookAgain, 1000);
 }
-setTimeout(look, 1000);
+function lookAgain() {
+  look().catch(() => setTimeout(lookAgain, 5000));
+}
+setTimeout(lookAgain, 1000);
