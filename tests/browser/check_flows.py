@@ -226,7 +226,9 @@ def test_an_import_that_takes_long_says_how_far_it_is(
 
 def see_it_over(visit: Visit) -> Visit:
     """Wait until an import is over: the script of its page sees to it, and without scripts its link does."""
-    while not visit.scripts and visit.page.get_by_role("progressbar").count():
+    for _ in range(200):
+        if visit.scripts or not visit.page.get_by_role("progressbar").count():
+            break
         visit.follow("See how far it is")
     expect(visit.page.get_by_role("progressbar")).to_have_count(0)
     return visit

@@ -57,8 +57,10 @@ class Street:
         """Let an app live under a name."""
         name = url.removeprefix("https://")
         self.homes[name] = app
-        yield url
-        del self.homes[name]
+        try:
+            yield url
+        finally:
+            del self.homes[name]
 
     @property
     def arguments(self) -> list[str]:
@@ -166,8 +168,10 @@ def slow_import(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         return whole(*about, progress=progress, **more)
 
     monkeypatch.setattr(exchange, "import_file", import_file)
-    yield goes_on
-    goes_on.set()
+    try:
+        yield goes_on
+    finally:
+        goes_on.set()
 
 
 @dataclass
@@ -275,8 +279,10 @@ def visiting(browser: Browser, house: House, *, scripts: bool = True, **more: An
     context: BrowserContext = browser.new_context(java_script_enabled=scripts, ignore_https_errors=True, **more)
     context.set_default_timeout(10_000)
     visit = Visit(context.new_page(), house, scripts)
-    yield visit
-    context.close()
+    try:
+        yield visit
+    finally:
+        context.close()
     visit.has_nothing_to_complain_of()
 
 
