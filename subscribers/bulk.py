@@ -19,12 +19,19 @@ from pipeline.database import Utc
 
 # Of pages that SQLite keeps at hand, in KiB: beyond them each row of an import reads its places in the indexes anew.
 _ROOM, _USUAL_ROOM = 65_536, 2_000
+# Of pages that SQLite lets its log grow to before it takes them over into the file: a batch writes thousands of them,
+# most of which the next writes again. 200 MB, and as usual.
+_LOG, _USUAL_LOG = 50_000, 1_000
 
 
 def make_room(session: Session, *, much: bool) -> None:
-    """Let SQLite keep many pages at hand, or as few as usual; it holds for the connection, and for the next one to get it."""
+    """Let SQLite keep many pages at hand and in its log, or as few as usual.
+
+    It holds for the connection, and for the next one to get it.
+    """
     if not _is_postgres(session):
         session.connection().exec_driver_sql(f"PRAGMA cache_size = -{_ROOM if much else _USUAL_ROOM}")
+        session.connection().exec_driver_sql(f"PRAGMA wal_autocheckpoint = {_LOG if much else _USUAL_LOG}")
         if not much:
             session.connection().exec_driver_sql("PRAGMA shrink_memory")
 

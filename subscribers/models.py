@@ -75,7 +75,7 @@ class Subscriber(SQLModel, table=True):
     address: str
     key: str = Field(sa_type=Ordered, unique=True)
     name: str = ""
-    state: str = Field(default=State.ACTIVE, index=True)
+    state: str = Field(default=State.ACTIVE)
     token: str = Field(default_factory=new_token, unique=True)
     source: str = ""
     joined: datetime = Field(sa_type=Utc)
@@ -108,6 +108,7 @@ class NameWord(SQLModel, table=True):
     """A subscriber's name from one of its words on, folded, by whose beginning the person is found."""
 
     __tablename__ = "name_words"
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
     word: str = Field(sa_type=Ordered, primary_key=True)
     subscriber_id: int = Field(sa_column_args=[ForeignKey("subscribers.id", ondelete="CASCADE")], primary_key=True, index=True)
