@@ -15,6 +15,7 @@ from sqlmodel import Session
 from pipeline import deliver, ledger
 from pipeline import publish as route
 from pipeline.books import IssueState
+from pipeline.claim import claim
 from pipeline.database import Database
 from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, Unclear
 from pipeline.issue import Parcel, Receipt
@@ -119,6 +120,50 @@ def test_calls_begin_no_faster_than_the_rate(world: World) -> None:
     for number, first in enumerate(began):
         assert all(last - first >= timedelta(seconds=(more - 2) / 20) for more, last in enumerate(began[number:]))
     assert began[-1] - began[0] < timedelta(seconds=2.1)
+
+
+@pytest.mark.parametrize(
+    ("copies", "more", "ahead"),
+    [
+        (1, LOG, True),
+        (1, {"key_lifetime": KEY}, True),
+        (1, {}, False),
+        (2, LOG, False),
+    ],
+    ids=["with a log", "with keys", "nobody can tell", "of several copies"],
+)
+def test_calls_are_claimed_ahead_just_where_each_is_of_one_copy_whose_fate_can_be_told(
+    local_world: World, monkeypatch: pytest.MonkeyPatch, copies: int, more: dict[str, Any], *, ahead: bool
+) -> None:
+    ready(local_world, 20)
+    most = 0
+
+    def count(*args: Any) -> Any:
+        nonlocal most
+        taken = claim(*args)
+        most = max(most, len(taken.leaving))
+        return taken
+
+    monkeypatch.setattr("pipeline.deliver.claim", count)
+    told = dict(more)
+    provider = Busy(copies=copies, connections=2, key_lifetime=told.pop("key_lifetime", None), more=told)
+    route.publish(local_world.with_provider(provider), local_world.slot)
+    assert len(provider.got) == 20
+    assert most > 2 if ahead else most <= 2
+
+
+def test_a_call_is_as_heavy_as_the_provider_takes_it(local_world: World) -> None:
+    ready(local_world, 6)
+    route.approve(local_world.newsroom, local_world.slot)
+    with local_world.database.read() as session:
+        issue = ledger.find(session, local_world.slot.name)
+    assert issue
+    sizes: list[int] = []
+    room = 3 * (2 * len((issue.rendered.html + issue.rendered.text).encode()) + 4_096)
+    does = lambda _number, parcel: sizes.append(len(parcel.copies))  # noqa: E731 - its place is here
+    provider = Busy(copies=100, connections=1, more={"size": room}, does=does)
+    route.publish(local_world.with_provider(provider), local_world.slot)
+    assert sizes == [3, 3]
 
 
 def test_one_refusal_of_the_account_pauses_and_the_other_calls_come_home(world: World) -> None:
