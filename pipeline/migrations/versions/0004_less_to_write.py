@@ -1,4 +1,4 @@
-"""Less to write for each subscriber: an index that another begins with goes, and words of names lie in their own order."""
+"""Less to write for each subscriber: words of names lie in their own order."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,6 @@ down_revision = "0003"
 
 def upgrade() -> None:
     """Change the tables."""
-    op.drop_index("ix_subscribers_state", "subscribers")
     if op.get_bind().dialect.name != "sqlite":
         return
     # SQLite keeps the rows of a table in an order of their own, beside the index of its key, unless it is told not to.
