@@ -160,7 +160,10 @@ def test_a_call_is_as_heavy_as_the_provider_takes_it(local_world: World) -> None
     assert issue
     sizes: list[int] = []
     room = 3 * (2 * len((issue.rendered.html + issue.rendered.text).encode()) + 4_096)
-    does = lambda _number, parcel: sizes.append(len(parcel.copies))  # noqa: E731 - its place is here
+
+    def does(_number: int, parcel: Parcel) -> None:
+        sizes.append(len(parcel.copies))
+
     provider = Busy(copies=100, connections=1, more={"size": room}, does=does)
     route.publish(local_world.with_provider(provider), local_world.slot)
     assert sizes == [3, 3]

@@ -256,7 +256,7 @@ def test_no_answer_in_time_is_unclear(there: Desk, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("says_so", [False, True])
-def test_a_connection_that_the_other_end_has_closed_is_not_used_again(there: Desk, says_so: bool) -> None:  # noqa: FBT001
+def test_a_connection_that_the_other_end_has_closed_is_not_used_again(there: Desk, *, says_so: bool) -> None:
     close = b"Connection: close\r\n" if says_so else b""
     there.answer = lambda _body: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + close + b"\r\nok"
     there.hangs_up = True
