@@ -51,13 +51,12 @@ def forget_all(folder: Path, kept: timedelta = timedelta(0)) -> None:
         UsageError: they cannot be deleted by whoever runs this.
     """
     before = time.time() - kept.total_seconds()
-    with _told(folder, "emptied"), suppress(FileNotFoundError):
-        with os.scandir(folder) as found:
-            for each in found:
-                # Another process may be quicker.
-                with suppress(FileNotFoundError):
-                    if each.name.startswith(MARK) and each.stat(follow_symlinks=False).st_mtime <= before:
-                        shutil.rmtree(each.path)
+    with _told(folder, "emptied"), suppress(FileNotFoundError), os.scandir(folder) as found:
+        for each in found:
+            # Another process may be quicker.
+            with suppress(FileNotFoundError):
+                if each.name.startswith(MARK) and each.stat(follow_symlinks=False).st_mtime <= before:
+                    shutil.rmtree(each.path)
 
 
 @contextmanager
