@@ -175,7 +175,7 @@ def _move_each(session: Session, pairs: Sequence[tuple[int, int]], now: datetime
 
 
 def _moving(rows: Rows) -> Update:
-    return _from_pending(col(DeliveryRow.id).in_(select(rows.itself)), bindparam("batch", type_=Integer))
+    return _from_pending(col(DeliveryRow.id).in_(select(rows.itself)), bindparam("batch"))
 
 
 def _moving_each(rows: Rows) -> Update:
@@ -186,6 +186,6 @@ def _from_pending(which: Any, batch: Any) -> Update:
     return (
         update(DeliveryRow)
         .where(which, IS_PENDING)
-        .values(state=bindparam("after"), changed_at=bindparam("now", type_=Utc()), reason=bindparam("why"))
+        .values(state=bindparam("after"), changed_at=bindparam("now"), reason=bindparam("why"))
         .values(batch_id=batch, cap=None)
     )

@@ -11,6 +11,7 @@ from sqlalchemy import bindparam
 from sqlmodel import Session, SQLModel, col, select, update
 
 from pipeline import batches, ledger
+from pipeline import claim as claiming
 from pipeline import publish as route
 from pipeline.batches import Batch
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, Pause, ToldRow
@@ -655,6 +656,23 @@ def test_pending_copies_are_taken_in_order_as_batches_that_are_sending(book: Boo
         assert again == parcel
     assert changed == {}
     assert len({parcel.key for _, parcel in leaving}) == calls
+
+
+@pytest.mark.parametrize("calls", [1, batches.FEW + 2])
+def test_copies_that_are_no_longer_pending_when_they_are_taken_stop_the_claim(
+    book: Book, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    pend(book, 2 * calls)
+    look = claiming._pending
+
+    def then_another_writer(*args: Any) -> Any:
+        rows = look(*args)
+        book.put("1-pending-ada", state=DeliveryState.ACCEPTED)
+        return rows
+
+    monkeypatch.setattr(claiming, "_pending", then_another_writer)
+    with pytest.raises(RuntimeError, match=rf"claimed {2 * calls - 1} of {2 * calls} copies"):
+        claim(book.session, book.one, ISSUE, wanted(2, calls), "us", NOW)
 
 
 def test_a_copy_is_addressed_to_its_reader(book: Book) -> None:
