@@ -220,7 +220,7 @@ def parrot(*answers: str) -> Iterator[int]:
                     if answer == DROP:
                         break
                     if not answer:
-                        ending.wait(20)
+                        ending.wait(60)
                     connection.sendall(answer.encode() + b"\r\n")
 
     thread = threading.Thread(target=talk, daemon=True)

@@ -168,7 +168,7 @@ def test_stories_that_no_database_can_hold_do_not_stop_the_other_sources(world: 
 
 def test_each_visit_is_stored_as_soon_as_it_ends_whoever_is_slow(local_world: World) -> None:
     others_are_stored = threading.Event()
-    slow = FakeSource("Slow", (story(source="Slow"),), meanwhile=lambda: others_are_stored.wait(5))
+    slow = FakeSource("Slow", (story(source="Slow"),), meanwhile=lambda: others_are_stored.wait(60))
     quick = [FakeSource(name, (story(source=name),)) for name in ("A", "B")]
     seen: list[tuple[str, int]] = []
 
@@ -195,7 +195,7 @@ def test_a_source_under_a_new_name_tells_no_story_twice(local_world: World) -> N
 
 def test_sources_are_asked_at_the_same_time(local_world: World) -> None:
     meeting = threading.Barrier(3)
-    sources = [FakeSource(name, meanwhile=lambda: meeting.wait(5)) for name in ("A", "B", "C")]
+    sources = [FakeSource(name, meanwhile=lambda: meeting.wait(60)) for name in ("A", "B", "C")]
     assert [visit.trouble for visit in collect(of(local_world, *sources))] == ["", "", ""]
 
 

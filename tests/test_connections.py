@@ -27,7 +27,7 @@ from tests.test_friday import Killed
 
 KEY = timedelta(hours=24)
 LOG = {"has_log": True, "log_lag": timedelta(0)}
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @dataclass

@@ -72,9 +72,9 @@ def test_opening_every_link_of_every_mail_leaves_every_table_as_it_was(world: Wo
         while links:
             link = links.pop()
             for method in ("GET", "HEAD"):
-                answer = requests.request(method, link.replace(OURS, site), headers={"User-Agent": agent}, timeout=5)
+                answer = requests.request(method, link.replace(OURS, site), headers={"User-Agent": agent}, timeout=60)
                 assert answer.status_code == 200, link
-            page = requests.get(link.replace(OURS, site), timeout=5)
+            page = requests.get(link.replace(OURS, site), timeout=60)
             if page.headers["Content-Type"].startswith("text/html"):
                 further = {OURS + each for each in hrefs_of(page.text) if each.startswith("/")}
                 links |= further - seen

@@ -134,7 +134,7 @@ def test_four_writers_that_read_first_lose_nothing(local: Database) -> None:
 
     def count_up() -> None:
         try:
-            together.wait(5)
+            together.wait(60)
             for _ in range(40):
                 with local.write() as session:
                     row = session.get_one(Suppression, "count")
@@ -295,7 +295,7 @@ def test_two_processes_may_migrate_at_once(bare_database_url: str) -> None:
             assert each.stdin is not None
             each.stdin.write("go\n")
             each.stdin.flush()
-        ended = [(*each.communicate(timeout=30), each.returncode) for each in started]
+        ended = [(*each.communicate(timeout=60), each.returncode) for each in started]
     assert ended == [(f"{HEAD}\n", "", 0)] * 2
 
 

@@ -57,7 +57,7 @@ class Browser:
     session: requests.Session = field(default_factory=requests.Session)
 
     def get(self, path: str, **headers: str) -> requests.Response:
-        return self.session.get(self.url + path, headers=headers, timeout=5, allow_redirects=False)
+        return self.session.get(self.url + path, headers=headers, timeout=60, allow_redirects=False)
 
     def token(self, path: str = "/newsroom") -> str:
         found = re.search(r'name="csrf" value="([0-9a-f]{64})"', self.get(path).text)
@@ -67,7 +67,7 @@ class Browser:
     def post(self, path: str, form: Mapping[str, str] | None = None, **headers: str) -> requests.Response:
         sent = {"Origin": self.url, "Sec-Fetch-Site": "same-origin", **headers}
         sent = {name: value for name, value in sent.items() if value}
-        return self.session.post(self.url + path, data=form, headers=sent, timeout=5, allow_redirects=False)
+        return self.session.post(self.url + path, data=form, headers=sent, timeout=60, allow_redirects=False)
 
     def try_to_sign_in(self, address: str = CHIEF, password: str = GOOD, **headers: str) -> requests.Response:
         form = {"csrf": self.token(SIGN_IN), "address": address, "password": password}
@@ -156,7 +156,7 @@ def test_without_a_session_every_route_of_the_newsroom_refuses(house: House, bro
     for method, path in inside:
         if path == SIGN_IN:
             continue
-        answer = browser.session.request(method, browser.url + path, timeout=5, allow_redirects=False)
+        answer = browser.session.request(method, browser.url + path, timeout=60, allow_redirects=False)
         if method in {"GET", "HEAD"}:
             assert answer.status_code == 303, (method, path)
             assert answer.headers["Location"].startswith(SIGN_IN), path
@@ -177,7 +177,7 @@ def test_without_a_token_every_unsafe_route_refuses(house: House, browser: Brows
             for wrong in ({}, {"X-CSRF-Token": "0" * 64}, {"X-CSRF-Token": "é"}):
                 sent = {**headers, **{name: value.encode().decode("latin-1") for name, value in wrong.items()}}
                 answer = browser.session.request(
-                    method, browser.url + path, headers=sent, data={"csrf": "x"}, timeout=5, allow_redirects=False
+                    method, browser.url + path, headers=sent, data={"csrf": "x"}, timeout=60, allow_redirects=False
                 )
                 assert answer.status_code == 403, (method, path, wrong)
                 walked += 1
@@ -188,7 +188,7 @@ def test_without_a_token_every_unsafe_route_refuses(house: House, browser: Brows
 
 def test_what_needs_no_token_is_reached_without_one(browser: Browser) -> None:
     for path, status in (("/u/rubbish", 404), ("/hooks/nobody", 401)):
-        assert requests.post(browser.url + path, timeout=5).status_code == status
+        assert requests.post(browser.url + path, timeout=60).status_code == status
 
 
 def test_with_session_and_token_a_form_is_done(house: House, browser: Browser) -> None:
@@ -559,7 +559,7 @@ def test_a_form_of_more_than_64_kilobytes_is_refused_before_it_is_read(house: Ho
             yield b"x" * 1024
 
     headers = {"Origin": browser.url, "Content-Type": "application/x-www-form-urlencoded"}
-    dripped = browser.session.post(f"{browser.url}/newsroom/forgetful", data=dripping(), headers=headers, timeout=5)
+    dripped = browser.session.post(f"{browser.url}/newsroom/forgetful", data=dripping(), headers=headers, timeout=60)
     assert dripped.status_code == 413
     assert house.acts == []
 
@@ -582,13 +582,13 @@ def test_a_path_that_makes_room_takes_a_long_file_behind_the_token(local_world: 
                 "csrf": (None, browser.token()),
                 "file": ("people.csv", b"x" * size),
             }
-            answer = browser.session.post(f"{url}/newsroom/bring", files=parts, headers=headers, timeout=10)
+            answer = browser.session.post(f"{url}/newsroom/bring", files=parts, headers=headers, timeout=60)
             assert answer.status_code == status
         backwards: dict[str, tuple[str | None, bytes | str]] = {
             "file": ("people.csv", b"x" * 3_000_000),
             "csrf": (None, browser.token()),
         }
-        assert browser.session.post(f"{url}/newsroom/bring", files=backwards, headers=headers, timeout=10).status_code == 403
+        assert browser.session.post(f"{url}/newsroom/bring", files=backwards, headers=headers, timeout=60).status_code == 403
 
 
 NO_FORM = [
@@ -608,7 +608,7 @@ def test_a_token_in_what_is_no_form_of_ours_is_none(house: House, browser: Brows
     for kind, body in NO_FORM:
         headers = {"Origin": browser.url, **({"Content-Type": kind} if kind else {})}
         sent = body.format(token=token).encode()
-        answer = browser.session.post(f"{browser.url}/newsroom/forgetful", data=sent, headers=headers, timeout=5)
+        answer = browser.session.post(f"{browser.url}/newsroom/forgetful", data=sent, headers=headers, timeout=60)
         assert answer.status_code == 403, (kind, body)
     assert house.acts == []
 

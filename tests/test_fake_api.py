@@ -38,7 +38,7 @@ class Ask:
     more: Mapping[str, str] = field(default_factory=dict)
 
     def send(self, fake: FakeApi, **more: str) -> requests.Response:
-        return requests.post(fake.url + self.path, self.body, headers={**self.headers, **more}, timeout=10)
+        return requests.post(fake.url + self.path, self.body, headers={**self.headers, **more}, timeout=60)
 
 
 def to_mailgun(readers: Sequence[tuple[str, str]], **more: str | None) -> Ask:
@@ -324,7 +324,7 @@ def logs(fake: FakeApi, **more: object) -> dict[str, Any]:
     own = [{"attribute": name, "comparator": "=", "values": [{"label": "x", "value": more.pop(name)}]} for name in named]
     body = {"filter": {"AND": [domain, *own]}, "events": ["accepted"], **more}
     headers = {"Authorization": "Basic " + b64encode(b"api:k").decode()}
-    answer = requests.post(f"{fake.url}/v1/analytics/logs", json=body, headers=headers, timeout=10)
+    answer = requests.post(f"{fake.url}/v1/analytics/logs", json=body, headers=headers, timeout=60)
     specs.judge("mailgun", fake.exchanges()[-1])
     found: dict[str, Any] = answer.json()
     return found
@@ -372,7 +372,7 @@ def test_what_we_send_and_ask_is_valid_by_the_providers_own_document(fake: FakeA
 def search(fake: FakeApi, **asked: object) -> requests.Response:
     query = urlencode({"count": 500, "offset": 0, **asked})
     headers = {"X-Postmark-Server-Token": "k", "Accept": "application/json"}
-    return requests.get(f"{fake.url}/messages/outbound?{query}", headers=headers, timeout=10)
+    return requests.get(f"{fake.url}/messages/outbound?{query}", headers=headers, timeout=60)
 
 
 def test_postmarks_search_shows_what_was_taken_in_the_stream_that_is_named(fake: FakeApi) -> None:

@@ -182,7 +182,7 @@ def test_a_call_that_cannot_be_looked_at_now_comes_again(mailguns: Door, caplog:
     held = mailguns.world.newsroom
     newsroom = replace(held, provider=replace(cast("Any", held.provider), hook=Elsewhere()))
     with serving(public_app(newsroom)) as url:
-        answer = requests.post(f"{url}/hooks/mailgun", data=b"{}", timeout=5)
+        answer = requests.post(f"{url}/hooks/mailgun", data=b"{}", timeout=60)
     assert (answer.status_code, answer.text) == (503, "not now")
     assert "cannot be fetched" in caplog.text
     assert notices(mailguns.world) == []
@@ -220,7 +220,7 @@ def test_a_call_of_more_than_a_million_bytes_is_too_large_whether_or_not_it_tell
     def answer(size: int) -> requests.Response:
         body = b" " * size
         parts: Any = body if length == "told" else iter([body[: size // 2], body[size // 2 :]])
-        return requests.post(f"{mailguns.url}/hooks/mailgun", data=parts, timeout=5)
+        return requests.post(f"{mailguns.url}/hooks/mailgun", data=parts, timeout=60)
 
     assert answer(MOST_BYTES + 1).status_code == 413
     assert answer(MOST_BYTES).status_code == 401
@@ -241,7 +241,7 @@ def test_nothing_but_a_post_does_anything(mailguns: Door, method: str, path: str
     post = mailgun(DEAD["mailgun"])
     before = everything(mailguns.world)
     answer = requests.request(
-        method, f"{mailguns.url}/hooks/{path}", data=post.body, headers=dict(post.headers), timeout=5, allow_redirects=False
+        method, f"{mailguns.url}/hooks/{path}", data=post.body, headers=dict(post.headers), timeout=60, allow_redirects=False
     )
     assert answer.status_code == (405 if path else 404)
     assert everything(mailguns.world) == before
@@ -441,14 +441,14 @@ def test_hearing_does_not_wait_for_what_is_being_read(world: World) -> None:
     class Slow(Words):
         def read(self, body: str) -> list[Event]:
             asked.set()
-            assert answered.wait(10)
+            assert answered.wait(60)
             return super().read(body)
 
     newsroom = world.with_provider(Telling(hook=Slow()))
     told(newsroom, *delivered("ada"))
     applier = threading.Thread(target=apply_notices, args=(newsroom,))
     applier.start()
-    assert asked.wait(10)
+    assert asked.wait(60)
     told(newsroom, *delivered("ben"))
     assert copy_of(world, 1, "ada")[1] == ""
     answered.set()

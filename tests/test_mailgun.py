@@ -106,7 +106,7 @@ def test_nobody_listening_is_surely_not_processed() -> None:
 
 def test_no_answer_in_time_is_unclear(fake: FakeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
-    fake.reply = lambda _number, _call: Reply() if answer.wait(5) else Reply(500)
+    fake.reply = lambda _number, _call: Reply() if answer.wait(60) else Reply(500)
     monkeypatch.setattr("pipeline.wire.READ_SECONDS", 0.1)
     try:
         with pytest.raises(Unclear):

@@ -280,7 +280,7 @@ def test_a_warm_up_counts_by_the_day_on_which_a_call_was_claimed(world: World) -
 
     def does(number: int, _parcel: Parcel) -> None:
         if number == 1:
-            assert third.wait(10)
+            assert third.wait(60)
             raise NotProcessed("down")
         if number == 2:
             world.clock.at += timedelta(seconds=2)

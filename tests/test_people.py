@@ -182,14 +182,14 @@ def upload(browser: Browser, content: str, name: str = "people.csv") -> str:
     """Send a file to be looked at; where its page is."""
     sent = {"Origin": browser.url, "Sec-Fetch-Site": "same-origin"}
     fields = {"csrf": (None, browser.token()), "file": (name, content)}
-    answer = browser.session.post(f"{browser.url}{PEOPLE}/import", files=fields, headers=sent, timeout=5, allow_redirects=False)
+    answer = browser.session.post(f"{browser.url}{PEOPLE}/import", files=fields, headers=sent, timeout=60, allow_redirects=False)
     assert answer.status_code == 303, answer.text
     return answer.headers["Location"]
 
 
 def when_over(browser: Browser, path: str) -> str:
     """The page of an import, once it is through."""
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60
     while "<progress" in (page := browser.get(path).text):
         assert time.monotonic() < ends
         time.sleep(0.02)
@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_be_written_is_named(local_world: World, editor: Br
     local_world.newsroom.config.imports.write_text("no folder")
     fields = {"csrf": (None, editor.token()), "file": ("people.csv", "email\nada@example.com\n")}
     sent = {"Origin": editor.url, "Sec-Fetch-Site": "same-origin"}
-    answer = editor.session.post(f"{editor.url}{PEOPLE}/import", files=fields, headers=sent, timeout=5)
+    answer = editor.session.post(f"{editor.url}{PEOPLE}/import", files=fields, headers=sent, timeout=60)
     assert answer.status_code == 422
     assert "imports cannot be written" in answer.text
 

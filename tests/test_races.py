@@ -347,7 +347,7 @@ def test_processes_share_an_issue_and_everybody_gets_one_copy(tmp_path: Path, da
     def reply(number: int, _call: Call) -> Reply:
         # Each process makes one call at a time, so the first two come from both.
         if number <= 2:
-            together.wait(30)
+            together.wait(60)
         return Reply()
 
     with fake_http() as fake:
