@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
@@ -37,12 +38,27 @@ class Pause(StrEnum):
     """Why an issue is paused, which says who may go on with it.
 
     After `trouble` whoever publishes goes on, the clock from `resume_at`; what a `person` paused, a person
-    resumes; a `ramp` goes on by itself on the next day.
+    resumes; a `ramp` goes on by itself on the next day, `zones` when it is time for the next readers.
     """
 
     TROUBLE = "trouble"
     PERSON = "person"
     RAMP = "ramp"
+    ZONES = "zones"
+
+
+class Stance(StrEnum):
+    """What was said of a slot beside its issue, by a person or by the clock.
+
+    `held` waits until somebody lets it go, `skipped` gets no issue, `missed` is later than its grace, or perhaps
+    sent by a machine that is gone, and `ordered` is to be sent whatever the time is.
+    """
+
+    NONE = ""
+    HELD = "held"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    ORDERED = "ordered"
 
 
 class Fate(StrEnum):
@@ -56,7 +72,10 @@ class Fate(StrEnum):
 
 
 class IssueRow(SQLModel, table=True):
-    """A frozen issue: the bytes, their hash, how far it has come, why it is paused and when to try again by itself."""
+    """A frozen issue: the bytes, their hash, how far it has come, why it is paused and when to try again by itself.
+
+    `reported_at` is when its owner was told what became of it.
+    """
 
     __tablename__ = "issues"
     __table_args__ = (one_of("state", IssueState),)
@@ -74,6 +93,7 @@ class IssueRow(SQLModel, table=True):
     trouble: str = ""
     paused_by: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
     resume_at: datetime | None = Field(default=None, sa_type=Utc)
+    reported_at: datetime | None = Field(default=None, sa_type=Utc)
 
     @property
     def rendered(self) -> RenderedIssue:
@@ -129,7 +149,8 @@ class DeliveryRow(SQLModel, table=True):
     """One copy of one issue for one reader. A batch's order is the order of `id`.
 
     `cap` limits the size of the next batch; a `suspect` was refused alone once, and goes last. `put_off` counts
-    how often its server asked for patience, `resent` how often an unknown copy was sent again by itself.
+    how often its server asked for patience, `resent` how often an unknown copy was sent again by itself. Where
+    readers have hours of their own, it does not leave before `due_at`.
     """
 
     __tablename__ = "deliveries"
@@ -137,7 +158,7 @@ class DeliveryRow(SQLModel, table=True):
         UniqueConstraint("issue_id", "subscriber_id"),
         one_of("state", DeliveryState),
         # In the order of the claim, which no other index has: PostgreSQL would rather walk the table by its key.
-        _where("deliveries_pending", "state = 'pending'", "issue_id", "suspect", "id"),
+        _where("deliveries_pending", "state = 'pending'", "issue_id", "suspect", "id", "due_at"),
         _where("deliveries_unknown", "state = 'unknown'", "issue_id", "id"),
         _where("deliveries_blocked", "fate = 'blocked'", "issue_id"),
         _where("deliveries_of_batch", "batch_id IS NOT NULL", "batch_id"),
@@ -159,6 +180,74 @@ class DeliveryRow(SQLModel, table=True):
     reason: str = ""
     fate: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
     changed_at: datetime = Field(sa_type=Utc)
+    due_at: datetime | None = Field(default=None, sa_type=Utc)
+
+
+class SlotRow(SQLModel, table=True):
+    """What is known of a slot beside its issue, and what its editors were told.
+
+    Whoever changes it, or the desk or the issue of a slot, locks its row first.
+    """
+
+    __tablename__ = "slots"
+    __table_args__ = (one_of("stance", Stance),)
+
+    slot: str = Field(primary_key=True)
+    stance: str = Stance.NONE
+    by: str = ""
+    why: str = ""
+    changed_at: datetime | None = Field(default=None, sa_type=Utc)
+    drafted_at: datetime | None = Field(default=None, sa_type=Utc)
+    reminded_at: datetime | None = Field(default=None, sa_type=Utc)
+    waits_since: datetime | None = Field(default=None, sa_type=Utc)
+
+
+class EditRow(SQLModel, table=True):
+    """One thing that somebody did at the desk of a slot: who, what, when. Rows are only ever added."""
+
+    __tablename__ = "edits"
+    __table_args__ = (Index("edits_of_slot", "slot", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    slot: str
+    kind: str
+    about: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    by: str
+    at: datetime = Field(sa_type=Utc)
+
+
+class LeaseRow(SQLModel, table=True):
+    """Who does something that only one process may do, until when unless it says so again, and when it last did."""
+
+    __tablename__ = "leases"
+
+    name: str = Field(primary_key=True)
+    holder: str
+    until: datetime = Field(sa_type=Utc)
+    beat_at: datetime = Field(sa_type=Utc)
+
+
+class PlaceRow(SQLModel, table=True):
+    """Where this database lives, as told by the machine and the file or the server. There is at most one row."""
+
+    __tablename__ = "places"
+
+    id: int = Field(default=1, primary_key=True)
+    identity: str
+    since: datetime = Field(sa_type=Utc)
+
+
+class JobRow(SQLModel, table=True):
+    """When a job of the clock last ran and what came of it; `next_at` is when it rings again."""
+
+    __tablename__ = "jobs"
+
+    name: str = Field(primary_key=True)
+    began_at: datetime = Field(sa_type=Utc)
+    ended_at: datetime | None = Field(default=None, sa_type=Utc)
+    next_at: datetime | None = Field(default=None, sa_type=Utc)
+    said: str = ""
+    trouble: str = ""
 
 
 class NoticeRow(SQLModel, table=True):
@@ -190,7 +279,10 @@ class MailState(StrEnum):
 
 
 class MailRow(SQLModel, table=True):
-    """A mail to one person: what kind it is and what it is about. Its words are those of the template when it leaves."""
+    """A mail to one person: what kind it is and what it is about. Its words are those of the template when it leaves.
+
+    It goes to a subscriber, or to somebody who works on the newsletter, by `address`.
+    """
 
     __tablename__ = "mails"
     __table_args__ = (
@@ -203,6 +295,7 @@ class MailRow(SQLModel, table=True):
     ref: str = Field(unique=True)
     kind: str
     subscriber_id: int | None = Field(default=None, sa_column_args=[ForeignKey("subscribers.id", ondelete="CASCADE")])
+    address: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
     about: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
     state: str = MailState.QUEUED
     attempts: int = 0

@@ -145,6 +145,9 @@ class Newsletter(Section):
     glossary_url: WebAddress | None = None
     language: Language = "en"
     audience: str = ""
+    owner: MailAddress | None = None
+    editors: tuple[MailAddress, ...] = ()
+    test_addresses: tuple[MailAddress, ...] = ()
     stories: Annotated[int, Field(ge=1, le=20)] = 5
     fewest: Annotated[int, Field(ge=1, le=20)] = 1
 
@@ -164,8 +167,13 @@ class Timetable(Section):
     weekday: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] = "fri"
     at: time = time(9)
     timezone: Annotated[ZoneInfo, BeforeValidator(_zone)]
+    reader_time: bool = False
     grace_hours: Annotated[float, Field(gt=0, le=144)] = 6
     skip: tuple[date, ...] = ()
+    extra: tuple[date, ...] = ()
+    draft_before_hours: Annotated[float, Field(gt=0, le=168)] = 24
+    remind_before_hours: Annotated[float, Field(ge=0, le=168)] = 2
+    unapproved: Literal["send", "hold", "skip"] = "send"
     collect_every_hours: Annotated[float, Field(gt=0, le=168)] = 3
 
 
@@ -219,6 +227,14 @@ class Folders(Section):
     terms: Path = Path("terms")
     templates: Path = Path("templates")
     imports: Path = Path("imports")
+    backups: Path = Path("backups")
+
+
+class Backup(Section):
+    """How often an SQLite database is copied, and how many copies are kept; none with 0."""
+
+    every_hours: Annotated[float, Field(gt=0, le=168)] = 24
+    keep: Annotated[int, Field(ge=0, le=1_000)] = 7
 
 
 class _File(Section):
@@ -229,6 +245,7 @@ class _File(Section):
     database: Storage = Storage()
     web: Web = Web()
     folders: Folders = Folders()
+    backup: Backup = Backup()
     mailbox: Mailbox | None = None
     warm_up: WarmUp | None = None
     languages: dict[Language, OneLine] = Field(default_factory=dict)
@@ -275,6 +292,8 @@ class Config:
     terms: Path
     templates: Path
     imports: Path
+    backups: Path
+    backup: Backup
     mailbox: Mailbox | None
     warm_up: WarmUp | None
     languages: Mapping[str, str]
@@ -314,6 +333,8 @@ class Config:
             zone=plan.timezone,
             grace=timedelta(hours=plan.grace_hours),
             skipped=frozenset(plan.skip),
+            extra=frozenset(plan.extra),
+            reader_time=plan.reader_time,
         )
 
 
@@ -344,6 +365,10 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
         return None, raw, problems
     if file.newsletter.fewest > file.newsletter.stories:
         problems.append(Problem("newsletter.fewest", "is more than newsletter.stories"))
+    if file.schedule.remind_before_hours > file.schedule.draft_before_hours:
+        problems.append(Problem("schedule.remind_before_hours", "is more than schedule.draft_before_hours"))
+    for day in sorted({*file.schedule.skip} & {*file.schedule.extra}):
+        problems.append(Problem("schedule.extra", f"{day} stands in schedule.skip too", "take it out of one of them"))
     here = path.parent
     config = Config(
         path=path,
@@ -356,6 +381,8 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
         terms=here / file.folders.terms,
         templates=here / file.folders.templates,
         imports=here / file.folders.imports,
+        backups=here / file.folders.backups,
+        backup=file.backup,
         mailbox=_placed(file.mailbox, here),
         warm_up=file.warm_up,
         languages=file.languages,

@@ -146,7 +146,10 @@ def test_whole_tables_may_be_missing_or_of_the_wrong_type(tmp_path: Path) -> Non
 
 def test_an_unknown_key_like_no_other_is_answered_with_all_that_there_are(tmp_path: Path) -> None:
     found = problems(tmp_path, changed(("[schedule]", "[schedule]\nzzz = 1")))
-    assert found["schedule.zzz"].cure == "known are at, collect_every_hours, grace_hours, skip, timezone, weekday"
+    assert found["schedule.zzz"].cure == (
+        "known are at, collect_every_hours, draft_before_hours, extra, grace_hours, reader_time, remind_before_hours, skip, "
+        "timezone, unapproved, weekday"
+    )
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,9 @@ def upload(browser: Browser, content: str, name: str = "people.csv") -> str:
     """Send a file to be looked at; where its page is."""
     sent = {"Origin": browser.url, "Sec-Fetch-Site": "same-origin"}
     fields = {"csrf": (None, browser.token()), "file": (name, content)}
-    answer = browser.session.post(f"{browser.url}{PEOPLE}/import", files=fields, headers=sent, timeout=60, allow_redirects=False)
+    answer = browser.session.post(
+        f"{browser.url}{PEOPLE}/import", files=fields, headers=sent, timeout=60, allow_redirects=False
+    )
     assert answer.status_code == 303, answer.text
     return answer.headers["Location"]
 
