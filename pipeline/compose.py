@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from pipeline.issue import Chosen, Issue, Line, Masthead, RelatedTerm, Selection, Slot, Term, TermBox
-from pipeline.text import shorten, words
+from pipeline.issue import NO_EDITS, Chosen, Edits, Issue, Line, Masthead, RelatedTerm, Selection, Slot, Term, TermBox, Wording
+from pipeline.text import as_markdown, canonical_url, shorten, words
 
 SUBJECT = 70
 PREHEADER = 90
@@ -14,34 +14,45 @@ WHY = 220
 _NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
 
 
-def compose(number: int, slot: Slot, selection: Selection, glossary: Mapping[str, Term], masthead: Masthead) -> Issue:
-    """The issue of a slot, best story first."""
-    lines = tuple(_line(chosen) for chosen in selection.stories)
+def compose(
+    number: int,
+    slot: Slot,
+    selection: Selection,
+    glossary: Mapping[str, Term],
+    masthead: Masthead,
+    edits: Edits = NO_EDITS,
+) -> Issue:
+    """The issue of a slot in the order of its selection, with an editor's words where there are any."""
+    lines = tuple(_line(chosen, edits.wordings.get(canonical_url(chosen.story.url), Wording())) for chosen in selection.stories)
     term = _box(selection.term.term, glossary, masthead.glossary_url) if selection.term else None
     return Issue(
         number=number,
         slot=slot,
         masthead=masthead,
-        subject=shorten(lines[0].title, SUBJECT) if lines else masthead.title,
-        preheader=_preheader(lines, term),
-        note=_note(selection),
+        subject=_or(edits.subject, shorten(lines[0].title, SUBJECT) if lines else masthead.title),
+        preheader=_or(edits.preheader, _preheader(lines, term)),
+        note=_or(edits.note, as_markdown(_note(selection))),
         lines=lines,
         term=term,
         view_url=f"{masthead.base_url}/issues/{slot.name}",
     )
 
 
-def _line(chosen: Chosen) -> Line:
+def _or(edited: str | None, own: str) -> str:
+    return own if edited is None else edited
+
+
+def _line(chosen: Chosen, wording: Wording) -> Line:
     story = chosen.story
     why = story.why or next((other.why for other in chosen.also if other.why), "")
     return Line(
-        title=shorten(story.title, TITLE),
+        title=_or(wording.title, shorten(story.title, TITLE)),
         url=story.url,
         source=story.source,
         also=tuple(source for source in chosen.sources if source != story.source),
         minutes=story.minutes,
-        summary=_summary(chosen),
-        why=shorten(why, WHY),
+        summary=_or(wording.summary, _summary(chosen)),
+        why=_or(wording.why, shorten(why, WHY)),
     )
 
 

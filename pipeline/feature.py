@@ -14,19 +14,25 @@ NEVER_FEATURED = 2.0
 WEEKS_FOR_A_POINT = 26
 REST_WEEKS = 8
 LONGEST_ACRONYM = 5
+OTHERS = 5
 
 
-def feature(selection: Selection, glossary: Mapping[str, Term], featured: Mapping[str, date], today: date) -> Selection:
-    """The selection with its term; without one only if the glossary is empty.
+def feature(
+    selection: Selection, glossary: Mapping[str, Term], featured: Mapping[str, date], today: date, chosen: str | None = None
+) -> Selection:
+    """The selection with its term and those that come next; without one only if the glossary is empty.
 
     Args:
         selection: the stories of the week.
         glossary: the terms by slug.
         featured: when each term was last featured, by slug; terms not in it never were.
         today: the day of the slot.
+        chosen: the term that an editor wants, by slug; one that is no longer there is not missed.
     """
-    best = next(iter(rank_terms(selection.stories, glossary, featured, today)), None)
-    return replace(selection, term=best)
+    ranked = rank_terms(selection.stories, glossary, featured, today)
+    best = next((each for each in ranked if each.term.slug == chosen), next(iter(ranked), None))
+    others = tuple(each for each in ranked if each is not best)
+    return replace(selection, term=best, other_terms=others[:OTHERS])
 
 
 def rank_terms(

@@ -85,9 +85,27 @@ def window(session: Session, slot: Slot) -> list[Story]:
         col(StoryRow.collected) < slot.at,
     )
     query = select(StoryRow).where(or_(in_time, too_late_before)).order_by(col(StoryRow.published), col(StoryRow.id))
-    return [
-        Story(row.url, row.title, row.source, row.published, row.summary, row.why, row.minutes) for row in session.exec(query)
-    ]
+    return [_story(row) for row in session.exec(query)]
+
+
+def told_on(session: Session, pages: Iterable[str]) -> dict[str, Story]:
+    """The first telling of each of some pages, by its canonical URL, whenever it was told."""
+    query = select(StoryRow).where(col(StoryRow.page).in_(list(pages))).order_by(col(StoryRow.id).desc())
+    return {row.page: _story(row) for row in session.exec(query)}
+
+
+def search(session: Session, words: str, since: datetime, most: int) -> list[Story]:
+    """The newest stories since an instant whose title or source holds each of some words."""
+    query = select(StoryRow).where(col(StoryRow.published) >= since)
+    for word in words.split():
+        query = query.where(
+            or_(*(column.icontains(word, autoescape=True) for column in (col(StoryRow.title), col(StoryRow.source))))
+        )
+    return [_story(row) for row in session.exec(query.order_by(col(StoryRow.published).desc(), col(StoryRow.id)).limit(most))]
+
+
+def _story(row: StoryRow) -> Story:
+    return Story(row.url, row.title, row.source, row.published, row.summary, row.why, row.minutes)
 
 
 def last_success(session: Session) -> datetime | None:

@@ -95,13 +95,44 @@ class Featured:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What `pick` and `feature` chose, out of how many stories of how many sources."""
+    """What `pick` and `feature` chose, out of how many stories of how many sources; `other_terms` come next, best first."""
 
     stories: tuple[Chosen, ...]
     runners_up: tuple[Chosen, ...]
     term: Featured | None
     told: int
     sources: int
+    other_terms: tuple[Featured, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What an editor writes in place of a story's own words; None leaves them as they are, an empty text takes them out."""
+
+    title: str | None = None
+    summary: str | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What editors have changed of a slot's draft. Stories go by their canonical URL, the `page`.
+
+    `places` are those of pinned stories, from 1 on: they stay, whatever comes in. `revision` is the last edit's
+    number, 0 where there is none.
+    """
+
+    places: Mapping[str, int] = field(default_factory=dict, hash=False)
+    dropped: frozenset[str] = frozenset()
+    wordings: Mapping[str, Wording] = field(default_factory=dict, hash=False)
+    subject: str | None = None
+    preheader: str | None = None
+    note: str | None = None
+    term: str | None = None
+    revision: int = 0
+
+
+NO_EDITS = Edits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +192,7 @@ class TermBox:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Everything that a template may print."""
+    """Everything that a template may print. The note is Markdown."""
 
     number: int
     slot: Slot
@@ -341,6 +372,7 @@ class Draft:
     rendered: RenderedIssue
     findings: tuple[Finding, ...] = field(default=())
     state: str = "open"
+    edits: Edits = NO_EDITS
 
     @property
     def errors(self) -> tuple[Finding, ...]:

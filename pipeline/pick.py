@@ -7,13 +7,14 @@ config.toml, so a new weight there is a new key.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import ClassVar
 
 from pipeline.group import Echo, find_echoes, group_stories
-from pipeline.issue import Chosen, Reason, Selection, Story
-from pipeline.text import stem, versions, words
+from pipeline.issue import NO_EDITS, Chosen, Edits, Reason, Selection, Story
+from pipeline.text import canonical_url, stem, versions, words
 
 _EVENTS = {
     stem(word)
@@ -71,30 +72,44 @@ class Weights:
 
 
 def pick(
-    stories: Sequence[Story], past: Sequence[Story], weights: Weights, wanted: int, trust: Mapping[str, float] | None = None
+    stories: Sequence[Story],
+    past: Sequence[Story],
+    weights: Weights,
+    wanted: int,
+    trust: Mapping[str, float] | None = None,
+    edits: Edits = NO_EDITS,
 ) -> Selection:
     """The best `wanted` stories of those told, none that a past issue already told, with runners-up.
 
     What only sounds like a past story may be what came of it: it is not chosen, and shown among the runners-up.
+    What an editor pinned is in its place whatever its points are, and what was dropped is a runner-up at most.
 
     Args:
-        stories: all that was told in the slot's week, in any order.
+        stories: all that was told in the slot's week, in any order, and what is pinned.
         past: every telling of the stories of past issues.
         weights: points and thresholds.
         wanted: how many to choose; fewer are chosen when fewer reach `weights.least`.
         trust: how much a source's telling counts, by its name; 1 for those not in it.
+        edits: what was pinned and dropped at the desk.
     """
     told = sorted(stories, key=lambda story: (story.published, story.source, story.url))
     echoes = find_echoes(told, past)
-    groups = [group for group in group_stories(told, weights.alike) if not any(echoes[story].same for story in group)]
+    touched = edits.places.keys() | edits.dropped
+    groups = [
+        group
+        for group in group_stories(told, weights.alike)
+        if not any(echoes[story].same for story in group) or any(canonical_url(story.url) in touched for story in group)
+    ]
     ranked = sorted((score(group, weights, trust or {}, _loudest(group, echoes, weights.alike)) for group in groups), key=_rank)
+    pinned, ranked = _take_out(ranked, edits.places, weights, trust or {})
     fresh, stale = list[Chosen](), list[Chosen]()
     for each in ranked:
-        (fresh if each.score > weights.least and not each.echo else stale).append(each)
-    chosen, rest = _spread(fresh, wanted, weights.per_source)
+        dropped = any(canonical_url(story.url) in edits.dropped for story in (each.story, *each.also))
+        (stale if dropped or each.echo or each.score <= weights.least else fresh).append(each)
+    chosen, rest = _spread(fresh, wanted - len(pinned), weights.per_source, pinned.values())
     rest = sorted([*rest, *stale], key=_rank)
     return Selection(
-        stories=tuple(chosen),
+        stories=tuple(_in_their_places(pinned, chosen)),
         runners_up=tuple(rest[: weights.runners_up]),
         term=None,
         told=len(told),
@@ -159,11 +174,47 @@ def _telling(story: Story, trust: Mapping[str, float]) -> tuple[bool, bool, floa
     )
 
 
-def _spread(ranked: Sequence[Chosen], wanted: int, per_source: int) -> tuple[list[Chosen], list[Chosen]]:
+def _take_out(
+    ranked: Sequence[Chosen], places: Mapping[str, int], weights: Weights, trust: Mapping[str, float]
+) -> tuple[dict[int, Chosen], list[Chosen]]:
+    """What is pinned, by its place and linked as it was pinned, and what is not.
+
+    Of two pinned tellings of one story the second one stands alone, since an editor wants both.
+    """
+    pinned: dict[int, Chosen] = {}
+    rest = list(ranked)
+    of = {canonical_url(story.url): (story, each) for each in ranked for story in (each.story, *each.also)}
+    for page, place in sorted(places.items(), key=lambda item: item[1]):
+        if page not in of:
+            continue
+        story, each = of[page]
+        free = next(number for number in count(place) if number not in pinned)
+        if each in rest:
+            rest.remove(each)
+            others = tuple(other for other in (each.story, *each.also) if other is not story)
+            pinned[free] = replace(each, story=story, also=others)
+        else:
+            pinned[free] = score([story], weights, trust)
+    return pinned, rest
+
+
+def _in_their_places(pinned: Mapping[int, Chosen], chosen: Sequence[Chosen]) -> Iterator[Chosen]:
+    others = iter(chosen)
+    for place in range(1, len(pinned) + len(chosen) + 1):
+        if place in pinned:
+            yield pinned[place]
+        elif (other := next(others, None)) is not None:
+            yield other
+    yield from (pinned[place] for place in sorted(pinned) if place > len(pinned) + len(chosen))
+
+
+def _spread(
+    ranked: Sequence[Chosen], wanted: int, per_source: int, beside: Iterable[Chosen] = ()
+) -> tuple[list[Chosen], list[Chosen]]:
     """The first `wanted` that link to no source too often, by another telling where there is one; and the rest."""
     chosen: list[Chosen] = []
     rest: list[Chosen] = []
-    linked: Counter[str] = Counter()
+    linked = Counter(each.story.source for each in beside)
     for each in ranked:
         link = next((story for story in (each.story, *each.also) if linked[story.source] < per_source), None)
         if len(chosen) < wanted and link:

@@ -2,6 +2,7 @@
 
     draft(newsroom, slot)            the left half: it reads and thinks, and writes nothing
         inbox.window                 the stories of the seven days that end at the slot
+        desk.edits                   what editors have pinned, dropped and written
         pick.pick                    group, score, choose, say why             <- pick._reasons: a story's points
         feature.feature              the term that fits and has waited longest
         compose.compose              number, subject, preheader, lines
@@ -20,13 +21,16 @@ and a nervous operator are all handled by one sentence: call `publish(slot)` aga
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import count
 
-from pipeline import inbox, ledger
-from pipeline.books import IssueRow, IssueState, Pause
+from sqlmodel import Session
+
+from pipeline import desk, inbox, ledger
+from pipeline.books import IssueRow, IssueState, Pause, SlotRow, Stance
 from pipeline.compose import compose
 from pipeline.deliver import Delivery
+from pipeline.desk import Kind
 from pipeline.errors import ContentError, DecisionNeeded, Problem, UsageError
 from pipeline.feature import feature
 from pipeline.issue import Draft, Finding, RenderedIssue, Slot, Story
@@ -35,7 +39,8 @@ from pipeline.newsroom import Newsroom, is_running
 from pipeline.pick import pick
 from pipeline.proof import proof
 from pipeline.render import render
-from pipeline.schedule import Timing, instant
+from pipeline.schedule import Timing
+from pipeline.text import canonical_url
 from subscribers import roll
 
 # Collecting itself may take a while, and rings a little late.
@@ -53,17 +58,20 @@ def draft(newsroom: Newsroom, slot: Slot) -> Draft:
     glossary = newsroom.glossary
     own = newsroom.config.newsletter
     with newsroom.database.read() as session:
+        edits = desk.edits(session, slot.name)
         stories = inbox.window(session, slot)
+        known = {canonical_url(story.url) for story in stories}
+        stories += inbox.told_on(session, edits.places.keys() - known).values()
         past = ledger.past_stories(session, before=slot)
         featured = ledger.featured_terms(session, before=slot)
         number = ledger.number_of(session, slot)
         frozen = ledger.find(session, slot.name)
-    selection = pick(stories, past, newsroom.config.picking, own.stories, newsroom.trust)
-    selection = feature(selection, glossary, featured, slot.day)
-    issue = compose(number, slot, selection, glossary, newsroom.masthead)
+    selection = pick(stories, past, newsroom.config.picking, own.stories, newsroom.trust, edits)
+    selection = feature(selection, glossary, featured, slot.day, edits.term)
+    issue = compose(number, slot, selection, glossary, newsroom.masthead, edits)
     rendered = render(issue, newsroom.templates)
     findings = proof(issue, rendered, own.stories, own.fewest)
-    return Draft(slot, selection, issue, rendered, findings, frozen.state if frozen else "open")
+    return Draft(slot, selection, issue, rendered, findings, frozen.state if frozen else "open", edits)
 
 
 def check(newsroom: Newsroom) -> int:
@@ -102,25 +110,77 @@ def look(newsroom: Newsroom, slot: Slot) -> Look:
     return Look(drafted.rendered, frozen=False, findings=drafted.findings)
 
 
-def approve(newsroom: Newsroom, slot: Slot) -> Report:
+def approve(newsroom: Newsroom, slot: Slot, by: str = "", seen: str = "") -> Report:
     """Freeze a slot's issue early. What is approved is what is sent, to the byte; twice is as once.
+
+    A slot that is held is let go by that.
+
+    Args:
+        newsroom: what the route reaches for.
+        slot: which issue.
+        by: who approves it.
+        seen: the digest of what was looked at; nothing else is approved then.
 
     Raises:
         ContentError: a finding blocks it.
+        DecisionNeeded: it is not what was looked at any more, or the slot is skipped.
     """
-    issue = _frozen(newsroom, slot) or _freeze(newsroom, slot)
+    issue = _frozen(newsroom, slot)
+    drafted = None if issue else draft(newsroom, slot)
+    if seen and seen != (issue.digest if issue else drafted and drafted.rendered.digest):
+        raise DecisionNeeded(f"the draft of {slot.name} has changed since you looked at it: look again")
+    drafted = _checked(drafted) if drafted else None
+    with newsroom.database.write() as session:
+        row = desk.lock(session, slot.name)
+        if row.stance == Stance.SKIPPED:
+            raise DecisionNeeded(_objection(row))
+        issue = _frozen_in(session, slot, drafted, newsroom.now())
+        if issue.state == IssueState.APPROVED:
+            desk.write(session, slot.name, Kind.APPROVE, {"digest": issue.digest}, by, newsroom.now())
+        if row.stance == Stance.HELD:
+            late = newsroom.schedule.timing(slot, newsroom.now()) is Timing.LATE
+            desk.take_stance(row, Stance.MISSED if late else Stance.NONE, by, newsroom.now())
     return _report(newsroom, issue)
 
 
-def reopen(newsroom: Newsroom, slot: Slot) -> None:
-    """Void an approval.
+def _frozen_in(session: Session, slot: Slot, drafted: Draft | None, now: datetime) -> IssueRow:
+    """The issue of a slot whose row is locked, frozen now if it was not.
 
     Raises:
-        UsageError: nothing is approved.
+        DecisionNeeded: the desk or the approval was changed since the draft was made.
+    """
+    issue = ledger.find(session, slot.name)
+    if issue:
+        # Whoever froze the slot meanwhile has decided what is sent.
+        return issue
+    if drafted is None:
+        raise DecisionNeeded(f"the approval of {slot.name} was voided meanwhile: look at it again")
+    if desk.revision(session, slot.name) != drafted.edits.revision:
+        raise DecisionNeeded(f"the draft of {slot.name} was changed meanwhile: look at it again")
+    return ledger.freeze(session, drafted, now)
+
+
+def reopen(newsroom: Newsroom, slot: Slot, by: str = "") -> None:
+    """Void an approval, and whatever else was said of a slot: it is as open as it was.
+
+    Raises:
+        UsageError: nothing is approved, held or skipped.
         DecisionNeeded: readers are enrolled already.
     """
     with newsroom.database.write() as session:
-        ledger.reopen(session, slot.name)
+        row = desk.lock(session, slot.name)
+        if row.stance == Stance.NONE or ledger.find(session, slot.name):
+            ledger.reopen(session, slot.name)
+        desk.take_stance(row, Stance.NONE, by, newsroom.now())
+        desk.write(session, slot.name, Kind.REOPEN, {}, by, newsroom.now())
+
+
+def _objection(row: SlotRow) -> str:
+    """Why a slot is not published, though its time has come."""
+    who, again = row.by or "a person", f"`friday reopen {row.slot}` opens it again"
+    if row.stance == Stance.SKIPPED:
+        return f"{row.slot} is skipped, by {who}; {again}"
+    return f"{row.slot} is held, by {who}; `friday approve {row.slot}` lets it go, and {again}"
 
 
 def publish(
@@ -148,6 +208,7 @@ def publish(
     """
     issue = _frozen(newsroom, slot)
     if issue is None or issue.state == IssueState.APPROVED:
+        _see_that_nobody_objects(newsroom, slot)
         _see_that_it_is_due(newsroom, slot, anyway=anyway)
         drafted = None if issue else _checked(draft(newsroom, slot))
         rendered = issue.rendered if issue else drafted.rendered if drafted else None
@@ -273,13 +334,18 @@ def publish_due(newsroom: Newsroom) -> Report | None:
     with newsroom.database.read() as session:
         spread = ledger.to_go_on_with(session, newsroom.now(), spreads=newsroom.ramp is not None)
     if spread:
-        # Not by the schedule, which may have another weekday by now.
-        day = date.fromisoformat(spread.slot)
-        return publish(newsroom, Slot(day, instant(day, newsroom.schedule.at, newsroom.schedule.zone)))
+        return publish(newsroom, _slot_of(newsroom, spread.slot))
+    with newsroom.database.read() as session:
+        ordered = next(iter(desk.ordered(session)), None)
+    if ordered:
+        return publish(newsroom, _slot_of(newsroom, ordered), anyway=True)
     slot = newsroom.schedule.due(newsroom.now())
     if slot is None:
         return None
-    issue = _frozen(newsroom, slot)
+    with newsroom.database.read() as session:
+        issue, stance = ledger.find(session, slot.name), desk.slot(session, slot.name).stance
+    if stance != Stance.NONE or (issue is None and newsroom.config.timetable.unapproved != "send"):
+        return None
     if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING):
         waits = issue.state != IssueState.PAUSED or issue.resume_at is None or newsroom.now() < issue.resume_at
         if waits:
@@ -287,6 +353,12 @@ def publish_due(newsroom: Newsroom) -> Report | None:
     if issue is None:
         _see_that_the_week_was_looked_at(newsroom)
     return publish(newsroom, slot)
+
+
+def _slot_of(newsroom: Newsroom, name: str) -> Slot:
+    """A slot by its name, though the schedule may have another weekday by now."""
+    day = date.fromisoformat(name)
+    return Slot(day, newsroom.schedule.opening(day))
 
 
 def report(newsroom: Newsroom, slot: Slot) -> Report:
@@ -347,18 +419,13 @@ def _checked(drafted: Draft) -> Draft:
     return drafted
 
 
-def _freeze(newsroom: Newsroom, slot: Slot) -> IssueRow:
-    drafted = _checked(draft(newsroom, slot))
-    with newsroom.database.write() as session:
-        return ledger.freeze(session, drafted, newsroom.now())
-
-
 def _enrol(newsroom: Newsroom, slot: Slot, drafted: Draft | None) -> IssueRow:
     with newsroom.database.write() as session:
-        # Whoever froze the slot meanwhile has decided what is sent.
-        issue = ledger.find(session, slot.name) or (ledger.freeze(session, drafted, newsroom.now()) if drafted else None)
-        if issue is None:
-            raise DecisionNeeded(f"the approval of {slot.name} was voided meanwhile: look at it again")
+        row = desk.lock(session, slot.name)
+        if row.stance in (Stance.HELD, Stance.SKIPPED):
+            raise DecisionNeeded(_objection(row))
+        issue = _frozen_in(session, slot, drafted, newsroom.now())
+        desk.take_stance(row, Stance.NONE, row.by, newsroom.now())
         ledger.enrol(session, issue, newsroom.now(), newsroom.audience)
         session.refresh(issue)
         return issue
@@ -384,6 +451,13 @@ def _see_that_the_week_was_looked_at(newsroom: Newsroom) -> None:
     often = timedelta(hours=newsroom.config.timetable.collect_every_hours)
     if newsroom.sources and (last is None or newsroom.now() - last > often + SLACK):
         raise DecisionNeeded("waiting, since no source could be read lately; `friday publish` sends what there is")
+
+
+def _see_that_nobody_objects(newsroom: Newsroom, slot: Slot) -> None:
+    with newsroom.database.read() as session:
+        row = desk.slot(session, slot.name)
+    if row.stance in (Stance.HELD, Stance.SKIPPED):
+        raise DecisionNeeded(_objection(row))
 
 
 def _see_that_it_is_due(newsroom: Newsroom, slot: Slot, *, anyway: bool) -> None:

@@ -34,6 +34,7 @@ _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]"
 )
 _NOT_IN_XML = re.compile(r"[\x0b\x0c\x1c-\x1f]")
+_MARKUP = re.compile(r"([\\`*_\[\]<>&])")
 _JOINTS = " ,;:-–—(·&"
 _DANGLING = frozenset("a an and as at by for from in into its of on or than that the their to with".split())
 _MONTHS = frozenset(
@@ -103,6 +104,11 @@ def one_line(text: str) -> str:
     Line breaks are taken out since a subject or a header with one in it is an injection.
     """
     return unicodedata.normalize("NFC", " ".join(_UNPRINTABLE.sub("", text).split()))
+
+
+def as_markdown(text: str) -> str:
+    """A line of text as Markdown that prints just that."""
+    return _MARKUP.sub(r"\\\1", text)
 
 
 def shorten(text: str, limit: int) -> str:
