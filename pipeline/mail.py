@@ -6,7 +6,8 @@ that the provider honours; else it stays unknown, since a second one would be on
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, func, select, update
@@ -19,7 +20,7 @@ from pipeline.newsroom import Newsroom
 from pipeline.render import render_mail
 from pipeline.text import printable
 from pipeline.wire import redact
-from subscribers import links
+from subscribers import links, roll
 from subscribers.models import State, Subscriber, Suppression
 
 AT_A_TIME = 20
@@ -29,6 +30,9 @@ ACCOUNT_MENDED_IN = timedelta(minutes=15)
 LONGEST_WAIT = timedelta(hours=2)
 MOST_ATTEMPTS = 12
 CONFIRM = "confirm"
+TEST = "test"
+# What is told to those who work on the newsletter, by address.
+STAFF = ("drafted", "reminder", "waits", "missed", "report")
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,14 @@ def queue(session: Session, kind: str, subscriber_id: int, now: datetime, about:
     row = MailRow(ref=uuid.uuid4().hex, kind=kind, subscriber_id=subscriber_id, queued_at=now, due_at=now)
     row.about = dict(about or {})
     session.add(row)
+
+
+def queue_for_staff(session: Session, kind: str, addresses: Iterable[str], now: datetime, about: Mapping[str, str]) -> None:
+    """Have a mail sent to each of those who work on the newsletter."""
+    for address in dict.fromkeys(addresses):
+        row = MailRow(ref=uuid.uuid4().hex, kind=kind, address=address, queued_at=now, due_at=now)
+        row.about = dict(about)
+        session.add(row)
 
 
 def queued_since(session: Session, subscriber_id: int, kinds: Sequence[str], since: datetime) -> int:
@@ -90,16 +102,17 @@ def _claim(newsroom: Newsroom) -> Sequence[MailRow]:
 
 def _send(newsroom: Newsroom, mail: MailRow) -> int:
     with newsroom.database.read() as session:
-        subscriber = session.get(Subscriber, mail.subscriber_id)
-        barred = session.get(Suppression, subscriber.key) if subscriber else None
-    if subscriber is None or barred or (subscriber.state == State.ACTIVE) == (mail.kind == CONFIRM):
-        # Who has left gets no welcome, and who is in needs not confirm.
+        subscriber = session.get(Subscriber, mail.subscriber_id) if mail.subscriber_id else None
+        key = subscriber.key if subscriber else roll.normalise(mail.address).key if mail.address else ""
+        barred = session.get(Suppression, key)
+    # Who has left gets no welcome, and who is in needs not confirm.
+    fits = subscriber and (subscriber.state == State.ACTIVE) != (mail.kind == CONFIRM)
+    if barred or not (fits or mail.address):
         why = f"suppressed ({barred.why})" if barred else subscriber.state if subscriber else "erased"
         _settle(newsroom, mail, MailState.FAILED, f"not sent: {why}")
         return 0
-    rendered = rendered_for(newsroom, mail.kind, subscriber, mail.about)
+    rendered, copy = _made(newsroom, mail, subscriber)
     # The same key always means the same bytes: the date is that of the queue, however often it is tried.
-    copy = Copy(mail.ref, subscriber.address, links.leave_url(newsroom.masthead.base_url, subscriber.token))
     parcel = Parcel(mail.ref, mail.queued_at.replace(microsecond=0), (copy,))
     try:
         receipts = newsroom.provider.send(rendered, parcel)
@@ -114,6 +127,21 @@ def _send(newsroom: Newsroom, mail: MailRow) -> int:
     else:
         return _take(newsroom, mail, next((each for each in receipts if each.ref == mail.ref), None))
     return 0
+
+
+def _made(newsroom: Newsroom, mail: MailRow, subscriber: Subscriber | None) -> tuple[RenderedIssue, Copy]:
+    base = newsroom.masthead.base_url
+    if subscriber:
+        rendered = rendered_for(newsroom, mail.kind, subscriber, mail.about)
+        return rendered, Copy(mail.ref, subscriber.address, links.leave_url(base, subscriber.token))
+    if mail.kind == TEST:
+        issue = RenderedIssue.from_json(mail.about["issue"])
+        # All that differs from a reader's copy: it says so, it counts under another name, and nobody leaves by it.
+        rendered = replace(issue, subject=f"[TEST] {issue.subject}", slot=f"{issue.slot}-test", mailbox="")
+        return rendered, Copy(mail.ref, mail.address, links.leave_url(base, links.OF_A_TEST))
+    values = {"desk_url": f"{base}/newsroom/desk/{mail.about['slot']}", "newsroom_url": f"{base}/newsroom", **mail.about}
+    rendered = render_mail(mail.kind, newsroom.masthead, values, newsroom.config.templates / "mail")
+    return rendered, Copy(mail.ref, mail.address, "")
 
 
 def _take(newsroom: Newsroom, mail: MailRow, receipt: Receipt | None) -> int:

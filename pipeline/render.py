@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from markupsafe import Markup
 from premailer import Premailer
 
@@ -241,8 +242,29 @@ def wrap(text: str, indent: str = "", width: int = TEXT_WIDTH) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """Markdown paragraphs as plain ones, wrapped, with an empty line between them."""
-    return "\n\n".join(wrap(plain(_MARKDOWN.render(each))) for each in text.split("\n\n") if each.strip())
+    """Markdown as plain paragraphs and items of lists, wrapped; behind each link stands where it leads."""
+    printed, item = list[str](), False
+    for token in _MARKDOWN.parse(text):
+        if token.type == "list_item_open":
+            item = True
+        elif token.type == "inline" and token.children:
+            printed.append(wrap(f"- {_spoken(token.children)}" if item else _spoken(token.children)))
+            item = False
+    return "\n\n".join(printed)
+
+
+def _spoken(children: Iterable[Token]) -> str:
+    said, link = "", ("", 0)
+    for token in children:
+        if token.type == "link_open":
+            link = (str(token.attrGet("href") or ""), len(said))
+        elif token.type == "link_close" and said[link[1] :] != link[0]:
+            said += f" ({link[0]})"
+        elif token.type in ("softbreak", "hardbreak"):
+            said += " "
+        else:
+            said += token.content
+    return plain(html_escape.escape(said, quote=False))
 
 
 def listed(names: Iterable[str]) -> str:

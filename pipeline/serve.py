@@ -14,10 +14,11 @@ from pipeline import uploads
 from pipeline.admit import admit_all, forget_unconfirmed
 from pipeline.clock import Bell, ringing
 from pipeline.collect import collect
+from pipeline.gate import tend
 from pipeline.listen import apply_notices, read_mailbox
 from pipeline.mail import send_due
 from pipeline.newsroom import Newsroom
-from pipeline.publish import look_up_unknown, publish_due
+from pipeline.publish import look_up_unknown
 from pipeline.web.pages import Server, listen
 from pipeline.web.public import public_app
 
@@ -57,7 +58,7 @@ def bells(newsroom: Newsroom) -> list[Bell]:
     """What the clock of this newsroom rings for."""
 
     def publish() -> None:
-        sent = publish_due(newsroom)
+        sent = tend(newsroom)
         if sent:
             log.info("issue %s of %s is %s: %s", sent.number, sent.slot, sent.state, sent.counts)
 

@@ -11,6 +11,8 @@ def leave_mail(mailbox: str, token: str) -> str:
     return f"mailto:{mailbox}?subject=leave-{token}"
 
 
+# What stands in a copy that is sent as a test. No subscriber has it: theirs are longer.
+OF_A_TEST = "test"
 CONFIRM = "confirm"
 FORM = "form"
 

@@ -222,6 +222,9 @@ def _add_own_pages(app: FastAPI, newsroom: Newsroom, page: Page) -> None:
     def unknown() -> HTMLResponse:
         return page("message.html", 404, title="This link is not known", text=UNKNOWN_LINK)
 
+    def only_a_test() -> HTMLResponse:
+        return page("message.html", title="This was a test", text=TEST_LINK)
+
     def left(token: str) -> HTMLResponse:
         return page("left.html", token=token)
 
@@ -230,11 +233,13 @@ def _add_own_pages(app: FastAPI, newsroom: Newsroom, page: Page) -> None:
         with newsroom.database.read() as session:
             subscriber = roll.by_token(session, token)
         if subscriber is None:
-            return unknown()
+            return only_a_test() if token == links.OF_A_TEST else unknown()
         return left(token) if subscriber.state == State.UNSUBSCRIBED else page("leave.html", token=token)
 
     @app.post("/u/{token}", responses={404: {}})
     def leave(token: Token) -> HTMLResponse:
+        if token == links.OF_A_TEST:
+            return only_a_test()
         # RFC 8058: no cookie, no redirect, whatever the body says; doing it twice is as doing it once.
         with newsroom.database.write() as session:
             found = roll.unsubscribe_by_token(session, token, newsroom.now())
@@ -288,6 +293,7 @@ def _add_own_pages(app: FastAPI, newsroom: Newsroom, page: Page) -> None:
         return preferences_page(token, saved=True)
 
 
+TEST_LINK = "In a reader's copy this link leads to the page by which they leave. In a test copy it changes nothing."
 UNKNOWN_LINK = "It may have been cut in two by a mail program. Copy all of it from the end of an issue, or reply to one."
 
 

@@ -1,0 +1,251 @@
+"""Change a slot's draft at its desk: move, swap, drop, pin and add stories, write words, choose the term, take back.
+
+Each change is one row of the desk. Nothing is changed once the issue is frozen, and whoever writes over what somebody
+else wrote meanwhile is told so first.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import lxml.html
+from lxml.etree import ParserError
+
+from pipeline import desk, inbox, ledger
+from pipeline.desk import CHANGES, Deed, Kind
+from pipeline.errors import DecisionNeeded, UsageError
+from pipeline.fetch import FetchError, fetch
+from pipeline.issue import Draft, Slot, Story
+from pipeline.newsroom import Newsroom
+from pipeline.publish import draft
+from pipeline.text import canonical_url, clean_url, one_line, plain, shorten
+
+DESK = "desk"
+# Characters. More than proof finds good, and less than what could only be a mistake.
+MOST = {"title": 200, "summary": 700, "why": 500, "subject": 150, "preheader": 200, "note": 2_000}
+STORY_FIELDS, HEAD_FIELDS = ("title", "summary", "why"), ("subject", "preheader", "note")
+MOST_URL = 2_000
+_TOLD = 280
+
+
+class EditedMeanwhile(DecisionNeeded):
+    """Somebody else has changed the same since it was looked at; nothing was written."""
+
+    def __init__(self, deed: Deed) -> None:
+        super().__init__(f"{deed.by} has changed that meanwhile, at {deed.at:%H:%M} UTC")
+        self.deed = deed
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A desk as somebody sees it who is about to change it.
+
+    `seen` is the last row that this person knows of, None for whoever changes it without looking; `line_up` are
+    the pages of the selection as it was seen, and those of the draft as it is now where it is None.
+    """
+
+    newsroom: Newsroom
+    slot: Slot
+    by: str
+    seen: int | None = None
+    line_up: tuple[str, ...] | None = None
+
+    def move(self, page: str, place: int) -> int:
+        """Put a story of the selection in another place, from 1 on; all of them stay from now on."""
+        pages = self._selected(page)
+        pages.remove(page)
+        pages.insert(max(0, min(place - 1, len(pages))), page)
+        return self._write(Kind.MOVE, {"page": page, "place": pages.index(page) + 1, "pages": pages})
+
+    def swap(self, page: str, other: str) -> int:
+        """Put another story in the place of one of the selection."""
+        pages = self._selected(page)
+        self._known(other)
+        if other in pages:
+            raise UsageError("that story is in the selection already: move it instead")
+        pages[pages.index(page)] = other
+        return self._write(Kind.SWAP, {"page": page, "other": other, "pages": pages})
+
+    def use(self, page: str) -> int:
+        """Put a story into the selection: at its end, or in place of the last one where it is full."""
+        pages = self._pages()
+        if page in pages:
+            raise UsageError("that story is in the selection already")
+        wanted = self.newsroom.config.newsletter.stories
+        if len(pages) >= wanted:
+            return self.swap(pages[-1], page)
+        self._known(page)
+        return self._write(Kind.ADD, {"page": page, "pages": [*pages, page]})
+
+    def drop(self, page: str) -> int:
+        """Take a story out of the selection, or keep one from coming into it; the next best takes its place."""
+        self._known(page)
+        return self._write(Kind.DROP, {"page": page, "pages": [each for each in self._pages() if each != page]})
+
+    def pin(self, page: str) -> int:
+        """Keep a story where it is, whatever comes in."""
+        self._known(page)
+        pages = self._pages()
+        place = pages.index(page) + 1 if page in pages else max(1, self.newsroom.config.newsletter.stories)
+        return self._write(Kind.PIN, {"page": page, "place": place})
+
+    def unpin(self, page: str) -> int:
+        """Let a stronger story that comes in take the place of one."""
+        return self._write(Kind.UNPIN, {"page": self._known(page)})
+
+    def add(self, url: str, title: str = "") -> str:
+        """Put the page of an address into the selection; its canonical URL. What is not said is read from the page itself.
+
+        Raises:
+            UsageError: it is no address of the web, or cannot be read and has no title.
+        """
+        story = self._told(url)
+        if story is None:
+            story = _read(url.strip(), title, self.newsroom)
+            with self.newsroom.database.write() as session:
+                inbox.take_in(session, DESK, [story], self.newsroom.now())
+        page = canonical_url(story.url)
+        self.use(page)
+        if title.strip() and story.title != one_line(title):
+            self.tell(page, "title", title)
+        return page
+
+    def tell(self, page: str, field: str, text: str | None) -> int:
+        """Write the title, the summary or the reason of a story; None brings back its own."""
+        if field not in STORY_FIELDS:
+            raise UsageError(f"a story has no {field!r}: it has {', '.join(STORY_FIELDS)}")
+        pages, cleaned = self._pages(), _clean(field, text)
+        if field == "title" and cleaned == "":
+            raise UsageError("a story needs a title: write one, or bring back its own")
+        place = pages.index(page) + 1 if page in pages else 0
+        return self._write(Kind.WORDS, {"page": self._known(page), "field": field, "text": cleaned, "place": place})
+
+    def head(self, field: str, text: str | None) -> int:
+        """Write the subject, the preheader or the opening note (Markdown); None brings back the machine's."""
+        if field not in HEAD_FIELDS:
+            raise UsageError(f"an issue has no {field!r}: it has {', '.join(HEAD_FIELDS)}")
+        cleaned = _clean(field, text)
+        if field == "subject" and cleaned == "":
+            raise UsageError("an issue needs a subject: write one, or bring back the machine's")
+        return self._write(Kind.HEAD, {"field": field, "text": cleaned})
+
+    def term(self, slug: str | None) -> int:
+        """Choose the term of the week; None leaves it to the machine."""
+        if slug is not None and slug not in self.newsroom.glossary:
+            raise UsageError(f"there is no term {slug!r}: see the folder of terms")
+        return self._write(Kind.TERM, {"slug": slug})
+
+    def undo(self) -> Deed:
+        """Take back the last change of the draft that stands; the one that was taken back.
+
+        Raises:
+            UsageError: none stands.
+        """
+        with self.newsroom.database.write() as session:
+            self._see_that_it_is_open(session)
+            done = [deed for deed in desk.deeds(session, self.slot.name) if deed.kind in CHANGES and not deed.undone]
+            if not done:
+                raise UsageError(f"nothing was changed at the desk of {self.slot.name} that could be taken back")
+            desk.write(session, self.slot.name, Kind.UNDO, {"edit": done[-1].id}, self.by, self.newsroom.now())
+        return done[-1]
+
+    def _write(self, kind: Kind, about: Mapping[str, Any]) -> int:
+        with self.newsroom.database.write() as session:
+            self._see_that_it_is_open(session)
+            if self.seen is not None:
+                mine = Deed(0, kind, about, self.by, self.newsroom.now()).field
+                others = [each for each in desk.deeds(session, self.slot.name, self.seen) if each.by != self.by]
+                for deed in reversed(others):
+                    if deed.field == mine and not deed.undone and deed.about != about:
+                        raise EditedMeanwhile(deed)
+            return desk.write(session, self.slot.name, kind, about, self.by, self.newsroom.now())
+
+    def _see_that_it_is_open(self, session: Any) -> None:
+        row = desk.lock(session, self.slot.name)
+        issue = ledger.find(session, row.slot)
+        if issue:
+            again = ": its readers are enrolled" if issue.enrolled_at else f": `friday reopen {row.slot}` opens it again"
+            raise DecisionNeeded(f"{row.slot} is {issue.state.replace('_', ' ')}, so nothing of it can be changed{again}")
+
+    def _pages(self) -> list[str]:
+        if self.line_up is not None:
+            return list(self.line_up)
+        return list(line_up(draft(self.newsroom, self.slot)))
+
+    def _selected(self, page: str) -> list[str]:
+        pages = self._pages()
+        if page not in pages:
+            raise UsageError("that story is not in the selection any more: look again")
+        return pages
+
+    def _known(self, page: str) -> str:
+        with self.newsroom.database.read() as session:
+            if not inbox.told_on(session, [page]):
+                raise UsageError(f"no story of that address was collected: {shorten(page, 120)}")
+        return page
+
+    def _told(self, url: str) -> Story | None:
+        page = canonical_url(url)
+        with self.newsroom.database.read() as session:
+            return inbox.told_on(session, [page]).get(page)
+
+
+def line_up(drafted: Draft) -> tuple[str, ...]:
+    """The pages of a draft's selection in their order."""
+    return tuple(canonical_url(chosen.story.url) for chosen in drafted.selection.stories)
+
+
+def _clean(field: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    cleaned = _lines(text) if field == "note" else one_line(text)
+    if len(cleaned) > MOST[field]:
+        raise UsageError(f"the {field} has {len(cleaned):,} characters, and {MOST[field]:,} is the most: shorten it")
+    return cleaned
+
+
+def _lines(text: str) -> str:
+    """The text with its line breaks and without other control characters."""
+    return unicodedata.normalize("NFC", "\n".join(one_line(line) if line.strip() else "" for line in text.splitlines())).strip()
+
+
+def _read(url: str, title: str, newsroom: Newsroom) -> Story:
+    """A story out of a page: what it calls itself, and what it says of itself."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname and len(url) <= MOST_URL and not re.search(r"\s", url)
+    except ValueError:
+        parts, fits = urlsplit(""), False
+    if not fits:
+        raise UsageError("that is no address of a page: write one such as https://example.org/story")
+    host = (parts.hostname or "").removeprefix("www.")
+    try:
+        page = fetch(url)
+        document: Any = lxml.html.document_fromstring(page.body, base_url=page.url)
+    except (FetchError, ParserError, ValueError) as error:
+        if not title.strip():
+            raise UsageError(f"{host} could not be read: {error}; give it a title, and it is added without") from None
+        return Story(url, shorten(one_line(title), MOST["title"]), host, newsroom.now())
+
+    def said(*names: str) -> str:
+        found = [
+            str(value)
+            for name in names
+            for value in document.xpath("//meta[@property=$name or @name=$name]/@content", name=name)
+            if str(value).strip()
+        ]
+        return plain(found[0]) if found else ""
+
+    called = said("og:title", "twitter:title") or plain(str(document.findtext(".//title") or "")) or one_line(title)
+    if not called:
+        raise UsageError(f"{host} has a page there that does not say what it is called: give it a title")
+    return Story(
+        clean_url(page.url),
+        shorten(called, MOST["title"]),
+        said("og:site_name") or host,
+        newsroom.now(),
+        shorten(said("og:description", "description", "twitter:description"), _TOLD),
+    )

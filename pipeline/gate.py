@@ -1,0 +1,317 @@
+"""The gate before each slot: what its editors decide, what becomes of it when they do not, and who is told.
+
+`tend` is what the clock rings for. What is due is asked of the database at each ring, so a clock that was away, or
+two of them, come to the same end.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlmodel import Session, col, select
+
+from pipeline import desk, ledger, mail
+from pipeline.books import IssueRow, IssueState, LeaseRow, SlotRow, Stance
+from pipeline.desk import Deed, Kind
+from pipeline.errors import ContentError, UsageError
+from pipeline.issue import Draft, Slot
+from pipeline.ledger import Report
+from pipeline.newsroom import Newsroom
+from pipeline.publish import draft, look, publish_due
+from pipeline.schedule import Timing
+from subscribers import roll
+
+CLOCK = "the clock"
+# As far back a slot is looked for that the clock was not awake for.
+FARTHEST = timedelta(days=60)
+SAYS_SO_EVERY = timedelta(minutes=1)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a slot stands, as its desk shows it."""
+
+    slot: Slot
+    timing: Timing
+    row: SlotRow
+    issue: IssueRow | None
+    deeds: tuple[Deed, ...]
+
+    @property
+    def state(self) -> str:
+        """The state of its issue, or what was said of the slot, or `open`."""
+        if self.issue and self.issue.enrolled_at:
+            return self.issue.state
+        return self.row.stance or (self.issue.state if self.issue else "open")
+
+
+def standing(newsroom: Newsroom, slot: Slot) -> Standing:
+    """How a slot stands, and all that was done at its desk."""
+    with newsroom.database.read() as session:
+        row, issue = desk.slot(session, slot.name), ledger.find(session, slot.name)
+        done = desk.deeds(session, slot.name)
+    return Standing(slot, newsroom.schedule.timing(slot, newsroom.now()), row, issue, tuple(done))
+
+
+def hold(newsroom: Newsroom, slot: Slot, by: str, why: str = "") -> None:
+    """Let nothing go out for a slot before somebody approves or reopens it.
+
+    Raises:
+        UsageError: its readers are enrolled, or it is skipped.
+    """
+    with newsroom.database.write() as session:
+        row = _not_begun(session, slot)
+        if row.stance == Stance.SKIPPED:
+            raise UsageError(f"{slot.name} is skipped; `friday reopen {slot.name}` opens it again")
+        desk.take_stance(row, Stance.HELD, by, newsroom.now(), why)
+        desk.write(session, slot.name, Kind.HOLD, {"why": why}, by, newsroom.now())
+
+
+def skip(newsroom: Newsroom, slot: Slot, by: str, why: str = "") -> None:
+    """Publish nothing for a slot; an approval is void.
+
+    Raises:
+        UsageError: its readers are enrolled.
+    """
+    with newsroom.database.write() as session:
+        row = _not_begun(session, slot)
+        if ledger.find(session, slot.name):
+            ledger.reopen(session, slot.name)
+        desk.take_stance(row, Stance.SKIPPED, by, newsroom.now(), why)
+        desk.write(session, slot.name, Kind.SKIP, {"why": why}, by, newsroom.now())
+
+
+def order(newsroom: Newsroom, slot: Slot, by: str) -> None:
+    """Have the clock send an approved issue now, however early or late it is.
+
+    Raises:
+        UsageError: it is not approved, or its readers are enrolled already.
+    """
+    with newsroom.database.write() as session:
+        row = _not_begun(session, slot)
+        if ledger.find(session, slot.name) is None:
+            raise UsageError(f"{slot.name} is not approved yet: what is to be sent is approved first")
+        desk.take_stance(row, Stance.ORDERED, by, newsroom.now())
+        desk.write(session, slot.name, Kind.SEND, {}, by, newsroom.now())
+
+
+def _not_begun(session: Session, slot: Slot) -> SlotRow:
+    row = desk.lock(session, slot.name)
+    issue = ledger.find(session, slot.name)
+    if issue and issue.enrolled_at:
+        state = issue.state.replace("_", " ")
+        raise UsageError(
+            f"{slot.name} is {state}: its readers are enrolled; `friday pause {slot.name}` stops what is being sent"
+        )
+    return row
+
+
+def test(newsroom: Newsroom, slot: Slot, addresses: Sequence[str], by: str) -> tuple[str, ...]:
+    """Have the very issue sent to addresses of `newsletter.test_addresses`, marked as a test; to which.
+
+    Raises:
+        UsageError: one of them is not on that list, or there is none.
+        ContentError: a term or a template is broken.
+    """
+    allowed = {roll.normalise(each).key: each for each in newsroom.config.newsletter.test_addresses}
+    if not addresses:
+        raise UsageError("name an address to send the test to")
+    wanted = [roll.normalise(each).key for each in addresses]
+    if not set(wanted) <= allowed.keys():
+        cure = "add it there" if allowed else 'write them there, such as test_addresses = ["you@example.org"]'
+        raise UsageError(f"tests go only to the addresses of newsletter.test_addresses in config.toml: {cure}")
+    chosen = tuple(allowed[key] for key in dict.fromkeys(wanted))
+    about = {"issue": look(newsroom, slot).rendered.to_json(), "slot": slot.name}
+    with newsroom.database.write() as session:
+        mail.queue_for_staff(session, mail.TEST, chosen, newsroom.now(), about)
+        desk.write(session, slot.name, Kind.TEST, {"to": len(chosen)}, by, newsroom.now())
+    return chosen
+
+
+def tend(newsroom: Newsroom) -> Report | None:
+    """What the clock rings for: tell editors of drafts and of what waits, publish what is due, tell the owner of the end.
+
+    Raises:
+        FridayError: as `publish` does.
+    """
+    _notice_the_missed(newsroom)
+    slot = newsroom.schedule.due(newsroom.now())
+    if slot:
+        _decide_for_the_editors(newsroom, slot)
+    try:
+        sent = publish_due(newsroom)
+    except ContentError as error:
+        if slot:
+            _wait(newsroom, slot, str(error))
+        raise
+    finally:
+        _report_the_closed(newsroom)
+    ahead = timedelta(hours=newsroom.config.timetable.draft_before_hours)
+    for coming in newsroom.schedule.between(newsroom.now(), newsroom.now() + ahead):
+        _announce(newsroom, coming)
+    return sent
+
+
+def _notice_the_missed(newsroom: Newsroom) -> None:
+    """Mark each slot whose grace has ended without an issue, since the clock was last awake."""
+    now, schedule = newsroom.now(), newsroom.schedule
+    with newsroom.database.read() as session:
+        last = session.exec(select(LeaseRow.beat_at).where(LeaseRow.name == _AWAKE)).first()
+    awake = max(last or now, now - FARTHEST)
+    for slot in schedule.between(awake - schedule.grace, now - schedule.grace):
+        with newsroom.database.read() as session:
+            missed = _is_missed(session, slot)
+        if missed:
+            _miss(newsroom, slot)
+    # Afterwards, so that whoever is killed in between looks at the same slots again.
+    if last is None or now - last > SAYS_SO_EVERY:
+        with newsroom.database.write() as session:
+            session.merge(LeaseRow(name=_AWAKE, holder=newsroom.runner, until=now, beat_at=now))
+
+
+def _is_missed(session: Session, slot: Slot) -> bool:
+    row, issue = desk.slot(session, slot.name), ledger.find(session, slot.name)
+    # What a person holds is not forgotten.
+    forgotten = row.stance == Stance.NONE or (row.stance == Stance.HELD and row.by == CLOCK)
+    return forgotten and not (issue and issue.enrolled_at)
+
+
+def _miss(newsroom: Newsroom, slot: Slot) -> None:
+    with newsroom.database.write() as session:
+        row = desk.lock(session, slot.name)
+        if not _is_missed(session, slot):
+            return
+        waited = row.stance == Stance.HELD or row.waits_since
+        why = "it waited for an editor, and its grace is over" if waited else "the clock did not come to it within its grace"
+        desk.take_stance(row, Stance.MISSED, CLOCK, newsroom.now(), why)
+        _tell(session, newsroom, "missed", _everybody(newsroom), slot, {"why": why})
+    log.error("%s was missed: %s; `friday publish %s --anyway` or `friday skip %s`", slot.name, why, slot.name, slot.name)
+
+
+_AWAKE = "gate"
+
+
+def _announce(newsroom: Newsroom, slot: Slot) -> None:
+    """Tell the editors once that there is a draft, and once more shortly before the slot opens."""
+    with newsroom.database.read() as session:
+        row, issue = desk.slot(session, slot.name), ledger.find(session, slot.name)
+    if issue or row.stance != Stance.NONE:
+        return
+    soon = slot.at - newsroom.now() <= timedelta(hours=newsroom.config.timetable.remind_before_hours)
+    if row.reminded_at or (row.drafted_at and not soon):
+        return
+    kind = "reminder" if soon and row.drafted_at else "drafted"
+    about = _of_draft(newsroom, draft(newsroom, slot))
+    with newsroom.database.write() as session:
+        row = desk.lock(session, slot.name)
+        # Whoever comes to a draft late needs no reminder of it as well.
+        row.reminded_at = newsroom.now() if soon else None
+        row.drafted_at = row.drafted_at or newsroom.now()
+        _tell(session, newsroom, kind, _editors(newsroom), slot, about)
+
+
+def _decide_for_the_editors(newsroom: Newsroom, slot: Slot) -> None:
+    """What becomes of a slot that has opened and is not approved, as `schedule.unapproved` says."""
+    unapproved = newsroom.config.timetable.unapproved
+    if unapproved == "send":
+        return
+    with newsroom.database.read() as session:
+        row, issue = desk.slot(session, slot.name), ledger.find(session, slot.name)
+    if issue or row.stance != Stance.NONE:
+        return
+    if unapproved == "hold":
+        _wait(newsroom, slot, "nobody has approved it, and schedule.unapproved is hold", Stance.HELD)
+        return
+    drafted = draft(newsroom, slot)
+    if drafted.errors:
+        # What an editor must mend waits for an editor, whatever else was said.
+        _wait(newsroom, slot, "; ".join(f"{each.check}: {each.what}" for each in drafted.errors))
+        return
+    with newsroom.database.write() as session:
+        row = desk.lock(session, slot.name)
+        if row.stance == Stance.NONE and ledger.find(session, slot.name) is None:
+            why = "nobody had approved it when it opened, and schedule.unapproved is skip"
+            desk.take_stance(row, Stance.SKIPPED, CLOCK, newsroom.now(), why)
+            desk.write(session, slot.name, Kind.SKIP, {"why": why}, CLOCK, newsroom.now())
+            _tell(session, newsroom, "waits", _editors(newsroom), slot, {"why": why, "skipped": "yes"})
+
+
+def _wait(newsroom: Newsroom, slot: Slot, why: str, stance: Stance = Stance.NONE) -> None:
+    """Tell the editors once that a slot has opened and waits for them."""
+    with newsroom.database.write() as session:
+        row = desk.lock(session, slot.name)
+        if row.stance != Stance.NONE or ledger.find(session, slot.name):
+            return
+        if stance is not Stance.NONE:
+            desk.take_stance(row, stance, CLOCK, newsroom.now(), why)
+        if row.waits_since is None:
+            row.waits_since = newsroom.now()
+            _tell(session, newsroom, "waits", _editors(newsroom), slot, {"why": why, "skipped": ""})
+
+
+def _report_the_closed(newsroom: Newsroom) -> None:
+    """Tell the owner once of each issue that has come to its end."""
+    closed = (IssueState.SENT, IssueState.NEEDS_DECISION)
+    unreported = (col(IssueRow.reported_at).is_(None), col(IssueRow.closed_at).is_not(None), col(IssueRow.state).in_(closed))
+    with newsroom.database.read() as session:
+        if session.exec(select(IssueRow.id).where(*unreported)).first() is None:
+            return
+    with newsroom.database.write() as session:
+        for issue in session.exec(select(IssueRow).where(*unreported).with_for_update(skip_locked=True)).all():
+            issue.reported_at = newsroom.now()
+            found = ledger.report(session, issue)
+            mail.queue_for_staff(session, "report", _owner(newsroom), newsroom.now(), _of_report(newsroom, found))
+
+
+def _tell(
+    session: Session, newsroom: Newsroom, kind: str, addresses: Iterable[str], slot: Slot, about: Mapping[str, str]
+) -> None:
+    mail.queue_for_staff(session, kind, addresses, newsroom.now(), {**_of_slot(newsroom, slot), **about})
+
+
+def _editors(newsroom: Newsroom) -> tuple[str, ...]:
+    return newsroom.config.newsletter.editors or _owner(newsroom)
+
+
+def _owner(newsroom: Newsroom) -> tuple[str, ...]:
+    owner = newsroom.config.newsletter.owner
+    return (owner,) if owner else ()
+
+
+def _everybody(newsroom: Newsroom) -> tuple[str, ...]:
+    return (*_owner(newsroom), *newsroom.config.newsletter.editors)
+
+
+def _of_slot(newsroom: Newsroom, slot: Slot) -> dict[str, str]:
+    local = slot.at.astimezone(newsroom.schedule.zone)
+    return {"slot": slot.name, "day": f"{slot.day:%A}, {slot.day.day} {slot.day:%B}", "opens": f"{local:%A, %H:%M} {local:%Z}"}
+
+
+def _of_draft(newsroom: Newsroom, drafted: Draft) -> dict[str, str]:
+    issue = drafted.issue
+    return {
+        "subject": issue.subject,
+        "stories": "\n".join(line.title for line in issue.lines),
+        "term": issue.term.name if issue.term else "",
+        "findings": "\n".join(f"{each.level.value}: {each.what}" for each in drafted.findings),
+        "unapproved": newsroom.config.timetable.unapproved,
+        "blocked": "yes" if drafted.errors else "",
+    }
+
+
+def _of_report(newsroom: Newsroom, found: Report) -> dict[str, str]:
+    return {
+        "slot": found.slot,
+        "number": str(found.number),
+        "subject": found.subject,
+        "state": found.state.replace("_", " "),
+        "enrolled": f"{found.enrolled:,}",
+        "counts": "\n".join(f"{number:,} {state}" for state, number in found.counts.items() if number),
+        "excluded": f"{found.excluded:,}" if found.excluded else "",
+        # Who they are is not written into a mail, where no erasure reaches it.
+        "unknown": f"{len(found.unknown):,}" if found.unknown else "",
+        "issue_url": f"{newsroom.masthead.base_url}/issues/{found.slot}",
+    }
