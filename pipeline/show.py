@@ -223,8 +223,8 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int) -> str:
         else f"Approved. Its slot has opened: it goes out to {people} within half a minute.",
         IssueState.SENDING: "On its way.",
         IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",
-        IssueState.SENT: "Sent.",
-        IssueState.NEEDS_DECISION: f"Sent, but nobody can tell of some copies: `friday report {stands.slot.name}` names them.",
+        IssueState.SENT: "Every reader is accounted for.",
+        IssueState.NEEDS_DECISION: f"It is over, and nobody can tell of some copies: `friday report {stands.slot.name}` names them.",
     }
     return sentences[stands.state]
 

@@ -90,8 +90,9 @@ async function send(form, body, sent) {
   } catch {
     answer = null;
   }
-  if (!answer || answer.status >= 500) {
-    say("Not saved yet. It is kept here and tried again.", true);
+  if (!answer || answer.status >= 500 || answer.status === 401) {
+    const out = answer && answer.status === 401;
+    say(out ? "Not saved: you are signed out. Sign in on another page." : "Not saved yet. It is kept here and tried again.", true);
     later(form, TRY_AGAIN);
     return false;
   }
@@ -171,6 +172,7 @@ for (const form of forms) {
     if (best) {
       const count = document.createElement("span");
       count.className = "count";
+      count.setAttribute("aria-hidden", "true");
       const tell = () => {
         count.textContent = `${[...field.value].length} of ${best}`;
         count.classList.toggle("over", [...field.value].length > best);
@@ -280,6 +282,10 @@ async function look() {
     const answer = await fetch(`/newsroom/desk/${slot}/news?after=${saving.dataset.seen}`, {
       headers: { Accept: "application/json" },
     }).catch(() => null);
+    if (answer && answer.status === 401) {
+      say("You are signed out. Sign in on another page: what you write is kept here until then.", true);
+      return;
+    }
     if (answer && answer.ok) tellOfOthers(await answer.json());
   }
   setTimeout(look, LOOK);

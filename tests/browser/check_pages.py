@@ -16,8 +16,9 @@ import pytest
 from playwright.sync_api import Browser
 from sqlmodel import func, select
 
-from pipeline import admit
+from pipeline import admit, edit, gate
 from pipeline import publish as route
+from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Desk
 from pipeline.web.preview import preview_app
 from subscribers import preferences, roll
 from subscribers.consent import Asked, Proof
@@ -36,7 +37,7 @@ from tests.browser.street import (
     slow_import,
     visiting,
 )
-from tests.conftest import ROOT
+from tests.conftest import FRIDAY, ROOT
 from tests.mail.check import AXE, BAD, RUN_AXE, WCAG, WIDEST, axe_texts
 from tests.serving import serving
 from tests.test_door import ED, every_route
@@ -46,11 +47,12 @@ VIEWS: tuple[tuple[int, Scheme], ...] = ((390, "light"), (390, "dark"), (1280, "
 ADA, BEN, CLEO, DORA = "ada@example.com", "ben@example.com", "cleo@example.org", "dora@example.com"
 ARABIC, GIL = "arabic@example.com", "gil@example.com"
 SIGN_IN, ACCOUNT, PEOPLE = "/newsroom/sign-in", "/newsroom/account", "/newsroom/people"
+DESK, SLOTS, NEXT, SENT = "/newsroom/desk", "/newsroom/slots", "/newsroom/desk/2026-12-04", "/newsroom/desk/2026-11-27"
 WRONG = "no such password here"
 # What answers to GET and is no page.
 NOT_PAGES = {
     "/public.css", "/newsroom.css", "/import.js", "/people.js", "/icon.svg", "/healthz", "/preview.css", "/preview.js",
-    "/changes", "/issue.txt", f"{PEOPLE}/export.x", f"{PEOPLE}/x/all.json",
+    "/desk.css", "/desk.js", f"{DESK}/x/news", "/changes", "/issue.txt", f"{PEOPLE}/export.x", f"{PEOPLE}/x/all.json",
 }  # fmt: skip
 
 Go = Callable[[Visit], object]
@@ -130,6 +132,10 @@ def press(button: str) -> Go:
     return lambda visit: visit.press(button)
 
 
+def shows(what: str) -> Go:
+    return lambda visit: visit.page.locator(what).first.wait_for()
+
+
 def follow(link: str) -> Go:
     return lambda visit: visit.follow(link)
 
@@ -151,19 +157,59 @@ def suppress(key: str) -> Go:
     return go
 
 
+def edits(*changes: Callable[[Desk], object]) -> Go:
+    """Somebody else changes the draft of the next slot."""
+
+    def go(visit: Visit) -> None:
+        newsroom = visit.house.world.newsroom
+        slot = newsroom.schedule.next(newsroom.now())
+        for change in changes:
+            change(Desk(newsroom, slot, ED))
+
+    return go
+
+
+def lengthen(desk: Desk) -> None:
+    """Write as much as may be written, everywhere."""
+    for page in edit.line_up(route.draft(desk.newsroom, desk.slot)):
+        for name in STORY_FIELDS:
+            desk.tell(page, name, ("Wolfeschlegelsteinhausenbergerdorff " * 20)[: MOST[name]])
+    for name in HEAD_FIELDS:
+        desk.head(name, ("Wolfeschlegelsteinhausenbergerdorff-" * 60)[: MOST[name]])
+
+
+def decides(what: Callable[..., object], *more: str) -> Go:
+    """Somebody else decides about the next slot."""
+
+    def go(visit: Visit) -> None:
+        newsroom = visit.house.world.newsroom
+        what(newsroom, newsroom.schedule.next(newsroom.now()), ED, *more)
+
+    return go
+
+
+def missed(visit: Visit) -> None:
+    """The clock was away until the grace of the next slot was over."""
+    world = visit.house.world
+    gate.tend(world.newsroom)
+    world.clock.at = world.newsroom.schedule.next(world.clock.at).at + timedelta(hours=7)
+    gate.tend(world.newsroom)
+    visit.sign_in()
+
+
 def often(times: int, step: Go) -> Go:
     return then(*[step] * times)
 
 
-def brought(content: str) -> Go:
-    """Send in a file to import."""
+def brought(content: str, until: str = ".done, .trouble") -> Go:
+    """Send in a file to import, and wait until the page shows something."""
 
     def go(visit: Visit) -> None:
         visit.go(f"{PEOPLE}/import")
         file = {"name": "people.csv", "mimeType": "text/csv", "buffer": content.encode()}
         visit.page.locator("[name=file]").set_input_files(file)  # type: ignore[arg-type]  # a mapping is a FilePayload
         visit.press("Look at it")
-        visit.page.locator(".done, .trouble, progress").first.wait_for()
+        visit.page.locator(until).first.wait_for()
 
     return go
 
@@ -231,8 +277,23 @@ SHOWN = [
     Shown(f"{PEOPLE}/import", "form", at(f"{PEOPLE}/import"), who=CHIEF),
     Shown(f"{PEOPLE}/import/x", "looked at", brought(GOOD_FILE), who=CHIEF),
     Shown(f"{PEOPLE}/import/x", "not a roll", brought("a,b\n1,2\n"), who=CHIEF),
-    Shown(f"{PEOPLE}/import/x", "done", then(brought(GOOD_FILE), press("Bring them in")), 200, "own", CHIEF),
+    Shown(f"{PEOPLE}/import/x", "done", then(brought(GOOD_FILE), press("Bring them in"), shows(".done")), 200, "own", CHIEF),
     Shown(f"{PEOPLE}/import/x", "unknown", at(f"{PEOPLE}/import/unheard-of"), 404, who=CHIEF),
+    Shown(DESK, "goes on to the next slot", at(DESK), who=CHIEF),
+    Shown(f"{DESK}/x", "a thin week", at(NEXT), who=CHIEF),
+    Shown(f"{DESK}/x", "nothing", at(SENT), 200, "empty", CHIEF),
+    Shown(f"{DESK}/x", "a week", at(NEXT), 200, "busy", CHIEF),
+    Shown(f"{DESK}/x", "as long as can be", then(edits(lengthen), at(NEXT)), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "approved", then(decides(route.approve), at(f"{NEXT}?said=approve")), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "held", then(decides(gate.hold, "The lawyers read it"), at(NEXT)), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "skipped", then(decides(gate.skip), at(NEXT)), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "missed", then(missed, at(NEXT)), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "sent", at(SENT), who=CHIEF),
+    Shown(f"{DESK}/x", "changed meanwhile", then(at(NEXT), spoil("[data-digest]"), press("Approve")), 409, "desk", CHIEF),
+    Shown(f"{DESK}/x", "no slot", at(f"{DESK}/2026-11-28"), 404, who=CHIEF),
+    Shown(f"{DESK}/x/issue", "draft", at(f"{NEXT}/issue"), 200, "busy", CHIEF, sealed=True),
+    Shown(SLOTS, "eight", at(SLOTS), who=CHIEF),
+    Shown(SLOTS, "before the first issue", at(SLOTS), 200, "empty", CHIEF),
 ]  # fmt: skip
 PREVIEWED = [
     Shown("/", "wide", at("/")),
@@ -300,9 +361,24 @@ def settle(house: House) -> None:
     house.mails()
 
 
+def have_a_week(house: House) -> None:
+    """A week of stories before the next slot."""
+    settle_people(house)
+    world = house.world
+    world.clock.at = FRIDAY + timedelta(days=6)
+    world.tell_a_week(7, FRIDAY + timedelta(days=7))
+
+
 def crowd(house: House) -> None:
     settle_people(house)
     house.world.subscribe(*(f"reader{number:03}" for number in range(60)))
+
+
+FURNISHED: dict[str, Callable[[House], None]] = {
+    "empty": lambda _house: None, "crowded": crowd, "own": settle_people, "full": settle, "busy": have_a_week,
+    "desk": have_a_week,
+}  # fmt: skip
+NEW = ("own", "desk")
 
 
 @dataclass
@@ -318,10 +394,10 @@ class Town:
     open_ones: ExitStack = field(default_factory=ExitStack)
 
     def house(self, name: str) -> House:
-        """A house that states share, or with the name `own` a new one."""
-        if name == "own" or name not in self.houses:
+        """A house that states share, or with the name `own` or `desk` a new one."""
+        if name in NEW or name not in self.houses:
             made = build_house(self.folder(name), self.empty, f"https://{name}.example.com")
-            {"empty": lambda _house: None, "crowded": crowd, "own": settle_people, "full": settle}[name](made)
+            FURNISHED[name](made)
             self.road.homes[f"{name}.example.com"] = made.app
             self.houses[name] = made
         return self.houses[name]
@@ -330,11 +406,14 @@ class Town:
     def visiting(self, shown: Shown) -> Iterator[Visit]:
         """Somebody at the house of a state, signed in if it is for those who are."""
         house, key = self.house(shown.house), (shown.house, shown.who)
-        if shown.house == "own" or key not in self.there:
+        if shown.house in NEW or key not in self.there:
             self.there[key] = self.open_ones.enter_context(visiting(self.chromium, house))
             if shown.who:
                 self.there[key].sign_in(shown.who)
         yield self.there[key]
+        if shown.house in NEW:
+            # It may look for news, and there is another house under its name before long.
+            self.there[key].page.goto("about:blank")
         self.there[key].has_nothing_to_complain_of()
 
 
@@ -370,7 +449,7 @@ def test_the_preview_shuts_nobody_out(shown: Shown, chromium: Browser, tmp_path:
 
 
 def test_an_import_under_way_shuts_nobody_out(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown(f"{PEOPLE}/import/x", "under way", brought(GOOD_FILE), who=CHIEF)
+    shown = Shown(f"{PEOPLE}/import/x", "under way", brought(GOOD_FILE, "progress"), who=CHIEF)
     with slow_import(monkeypatch), town.visiting(shown) as visit:
         look_at(visit, shown, str(shown))
         visit.sees("400 of 1,000 lines")
