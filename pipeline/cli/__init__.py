@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import common, desk, house, people, route
+from pipeline.cli import common, desk, edit, house, people, route, shelves
 from pipeline.errors import DecisionNeeded, FridayError, UsageError
 
 app = typer.Typer(
@@ -23,6 +23,9 @@ app = typer.Typer(
 )
 for verbs in (route.verbs, desk.verbs, house.verbs):
     app.add_typer(verbs)
+app.add_typer(edit.verbs, name="edit")
+app.add_typer(shelves.stories, name="stories")
+app.add_typer(shelves.terms, name="terms")
 app.add_typer(people.readers, name="subscribers")
 app.add_typer(people.admins, name="admin")
 

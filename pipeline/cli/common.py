@@ -1,6 +1,8 @@
 """What the verbs share: the newsroom that they open, how a slot is named, what goes to stdout and stderr."""
 
+import getpass
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -11,9 +13,8 @@ if TYPE_CHECKING:
     from pipeline.issue import Slot
     from pipeline.newsroom import Newsroom
 
-SlotName = Annotated[
-    str | None, typer.Argument(metavar="[SLOT]", help="The slot's date, such as 2026-11-27; the due or next one if left out.")
-]
+SLOT_HELP = "The slot's date, such as 2026-11-27; the due or next one if left out."
+SlotName = Annotated[str | None, typer.Argument(metavar="[SLOT]", help=SLOT_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 _config: Path | None = None
 
@@ -53,6 +54,16 @@ def opened(*, writes: bool = False, drafts: bool = False) -> "Newsroom":
 def slot_of(newsroom: "Newsroom", name: str | None) -> "Slot":
     """The slot of a date; without one that which a person means who names none."""
     return newsroom.schedule.named(name) if name else newsroom.schedule.current(newsroom.now())
+
+
+def me() -> str:
+    """Who is at the terminal, as others read it at the desk."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        # Not every user of a container has a name.
+        name = str(os.getuid())
+    return f"terminal ({name})"
 
 
 def echo_lines(lines: Iterable[str]) -> None:
