@@ -108,9 +108,6 @@ class Desk:
         """
         story = self._told(url)
         if story is None:
-            # Before a foreign page is read and kept for nothing.
-            with self.newsroom.database.write() as session:
-                self._see_that_it_is_open(session)
             story = _read(url.strip(), title, self.newsroom)
             with self.newsroom.database.write() as session:
                 inbox.take_in(session, DESK, [story], self.newsroom.now())
@@ -206,13 +203,18 @@ def cleaned(field: str, text: str | None) -> str | None:
     Raises:
         UsageError: it is too long, or empty where there must be one.
     """
+    kept = _clean(field, text)
+    if kept == "" and field in _NEEDED:
+        raise UsageError(_NEEDED[field])
+    return kept
+
+
+def _clean(field: str, text: str | None) -> str | None:
     if text is None:
         return None
     kept = _lines(text) if field == "note" else one_line(text)
     if len(kept) > MOST[field]:
         raise UsageError(f"the {field} has {len(kept):,} characters, and {MOST[field]:,} is the most: shorten it")
-    if not kept and field in _NEEDED:
-        raise UsageError(_NEEDED[field])
     return kept
 
 

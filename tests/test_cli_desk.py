@@ -409,7 +409,7 @@ def test_an_empty_week_says_that_there_is_nothing_to_name(terminal: Terminal) ->
 
 
 EVERY_CHANGE = (
-    "move 2 1", "swap 1 r1", "use r1", "drop 1", "pin 1", "add https://elsewhere.example/a", "line 1 --title x", "subject x",
+    "move 2 1", "swap 1 r1", "use r1", "drop 1", "pin 1", f"add https://{PAGE.format(6)}", "line 1 --title x", "subject x",
     "preheader x", "note x", "term gpu", "undo",
 )  # fmt: skip
 
