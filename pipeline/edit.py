@@ -26,10 +26,6 @@ from pipeline.text import canonical_url, clean_url, one_line, plain, shorten
 DESK = "desk"
 # Characters. More than proof finds good, and less than what could only be a mistake.
 MOST = {"title": 200, "summary": 700, "why": 500, "subject": 150, "preheader": 200, "note": 2_000}
-_NEEDED = {
-    "title": "a story needs a title: write one, or bring back its own",
-    "subject": "an issue needs a subject: write one, or bring back the machine's",
-}
 STORY_FIELDS, HEAD_FIELDS = ("title", "summary", "why"), ("subject", "preheader", "note")
 MOST_URL = 2_000
 _TOLD = 280
@@ -121,15 +117,20 @@ class Desk:
         """Write the title, the summary or the reason of a story; None brings back its own."""
         if field not in STORY_FIELDS:
             raise UsageError(f"a story has no {field!r}: it has {', '.join(STORY_FIELDS)}")
-        pages, kept = self._pages(), cleaned(field, text)
+        pages, cleaned = self._pages(), _clean(field, text)
+        if field == "title" and cleaned == "":
+            raise UsageError("a story needs a title: write one, or bring back its own")
         place = pages.index(page) + 1 if page in pages else 0
-        return self._write(Kind.WORDS, {"page": self._known(page), "field": field, "text": kept, "place": place})
+        return self._write(Kind.WORDS, {"page": self._known(page), "field": field, "text": cleaned, "place": place})
 
     def head(self, field: str, text: str | None) -> int:
         """Write the subject, the preheader or the opening note (Markdown); None brings back the machine's."""
         if field not in HEAD_FIELDS:
             raise UsageError(f"an issue has no {field!r}: it has {', '.join(HEAD_FIELDS)}")
-        return self._write(Kind.HEAD, {"field": field, "text": cleaned(field, text)})
+        cleaned = _clean(field, text)
+        if field == "subject" and cleaned == "":
+            raise UsageError("an issue needs a subject: write one, or bring back the machine's")
+        return self._write(Kind.HEAD, {"field": field, "text": cleaned})
 
     def term(self, slug: str | None) -> int:
         """Choose the term of the week; None leaves it to the machine."""
@@ -197,25 +198,13 @@ def line_up(drafted: Draft) -> tuple[str, ...]:
     return tuple(canonical_url(chosen.story.url) for chosen in drafted.selection.stories)
 
 
-def cleaned(field: str, text: str | None) -> str | None:
-    """A field's text as it is kept.
-
-    Raises:
-        UsageError: it is too long, or empty where there must be one.
-    """
-    kept = _clean(field, text)
-    if kept == "" and field in _NEEDED:
-        raise UsageError(_NEEDED[field])
-    return kept
-
-
 def _clean(field: str, text: str | None) -> str | None:
     if text is None:
         return None
-    kept = _lines(text) if field == "note" else one_line(text)
-    if len(kept) > MOST[field]:
-        raise UsageError(f"the {field} has {len(kept):,} characters, and {MOST[field]:,} is the most: shorten it")
-    return kept
+    cleaned = _lines(text) if field == "note" else one_line(text)
+    if len(cleaned) > MOST[field]:
+        raise UsageError(f"the {field} has {len(cleaned):,} characters, and {MOST[field]:,} is the most: shorten it")
+    return cleaned
 
 
 def _lines(text: str) -> str:

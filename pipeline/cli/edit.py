@@ -108,7 +108,7 @@ def line(
     from pipeline import edit
 
     written = {"title": title, "summary": summary, "why": why}
-    wanted = {field: edit.cleaned(field, text) for field, text in written.items() if text is not None}
+    wanted = {field: edit.clean(field, text) for field, text in written.items() if text is not None}
     for field in reset or ():
         if field not in edit.STORY_FIELDS:
             raise UsageError(f"a story has no {field!r} to reset: it has {', '.join(edit.STORY_FIELDS)}")
@@ -148,7 +148,7 @@ def _write_head(field: str, text: str | None, slot: str | None, *, reset: bool) 
     from pipeline import edit
 
     _see_that_it_is_one("a text", text, reset=reset)
-    kept = edit.cleaned(field, text)
+    kept = edit.clean(field, text)
     with _at_desk(slot) as (desk, _):
         desk.head(field, kept)
 
