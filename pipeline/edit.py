@@ -117,7 +117,7 @@ class Desk:
         """Write the title, the summary or the reason of a story; None brings back its own."""
         if field not in STORY_FIELDS:
             raise UsageError(f"a story has no {field!r}: it has {', '.join(STORY_FIELDS)}")
-        pages, cleaned = self._pages(), _clean(field, text)
+        pages, cleaned = self._pages(), clean(field, text)
         if field == "title" and cleaned == "":
             raise UsageError("a story needs a title: write one, or bring back its own")
         place = pages.index(page) + 1 if page in pages else 0
@@ -127,7 +127,7 @@ class Desk:
         """Write the subject, the preheader or the opening note (Markdown); None brings back the machine's."""
         if field not in HEAD_FIELDS:
             raise UsageError(f"an issue has no {field!r}: it has {', '.join(HEAD_FIELDS)}")
-        cleaned = _clean(field, text)
+        cleaned = clean(field, text)
         if field == "subject" and cleaned == "":
             raise UsageError("an issue needs a subject: write one, or bring back the machine's")
         return self._write(Kind.HEAD, {"field": field, "text": cleaned})
@@ -198,7 +198,12 @@ def line_up(drafted: Draft) -> tuple[str, ...]:
     return tuple(canonical_url(chosen.story.url) for chosen in drafted.selection.stories)
 
 
-def _clean(field: str, text: str | None) -> str | None:
+def clean(field: str, text: str | None) -> str | None:
+    """A text as it is kept: without control characters, on one line but for the note.
+
+    Raises:
+        UsageError: it is too long.
+    """
     if text is None:
         return None
     cleaned = _lines(text) if field == "note" else one_line(text)

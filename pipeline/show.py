@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any
 
-from pipeline.books import IssueState, Pause
+from pipeline.books import IssueState, Pause, Stance
 from pipeline.collect import Visit
 from pipeline.desk import Deed, Kind
 from pipeline.gate import Standing
 from pipeline.issue import Chosen, Draft, Finding, Reason, Story, Term, Wording
 from pipeline.ledger import Report
+from pipeline.newsroom import Newsroom
 from pipeline.publish import Rehearsal
 from pipeline.schedule import Planned, Timing
 from pipeline.text import canonical_url, shorten
@@ -360,3 +361,43 @@ def report_json(report: Report) -> dict[str, Any]:
         "paused_by": report.paused_by,
         "fates": report.fates,
     }
+
+
+def standing_text(newsroom: Newsroom, stands: Standing, readers: int) -> str:
+    """Where a slot stands and what comes next, in a sentence or two."""
+    opens = stands.slot.at.astimezone(newsroom.schedule.zone)
+    when = f"{opens:%A, %H:%M} {opens:%Z}"
+    people = "1 reader" if readers == 1 else f"{readers:,} readers"
+    who, why = stands.row.by or "somebody", f": {stands.row.why}" if stands.row.why else ""
+    ready = "Its issue is approved. " if stands.issue else ""
+    early = stands.timing is Timing.EARLY
+    missed = "send it now" if stands.issue else "approve it and send it"
+    sentences = {
+        "open": "" if stands.issue else _unapproved_text(newsroom, stands, when, people),
+        Stance.HELD: f"Held by {who}{why}. {ready}Nothing goes out before somebody lets it go.",
+        Stance.SKIPPED: f"Skipped by {who}{why}. There is no issue for this slot.",
+        Stance.MISSED: f"Missed{why}. Nothing goes out late by itself: {missed}, or skip it.",
+        Stance.ORDERED: f"{who} has asked to send it now: it goes out to {people} within half a minute.",
+        IssueState.APPROVED: f"Approved. It goes out by itself on {when}, to {people}."
+        if early
+        else f"Approved. Its slot has opened: it goes out to {people} within half a minute.",
+        IssueState.SENDING: "On its way.",
+        IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",
+        IssueState.SENT: "Sent.",
+        IssueState.NEEDS_DECISION: f"Sent, but nobody can tell of some copies: `friday report {stands.slot.name}` names them.",
+    }
+    return sentences[stands.state]
+
+
+def _unapproved_text(newsroom: Newsroom, stands: Standing, when: str, people: str) -> str:
+    unapproved = newsroom.config.timetable.unapproved
+    if stands.timing is Timing.LATE:
+        return f"Not approved. Its slot opened on {when} and its grace is over: approve it, then send it, or skip it."
+    if stands.timing is Timing.DUE:
+        held = "it waits for you" if unapproved == "hold" else "it is about to go out, unless something must be mended first"
+        return f"Not approved. Its slot has opened, and {held}."
+    if unapproved == "send":
+        return f"Not approved yet. If nobody does anything, it goes out on {when} to {people}, as it is then."
+    if unapproved == "hold":
+        return f"Not approved yet. It goes out to {people} on {when} if somebody has approved it by then; else it waits."
+    return f"Not approved yet. It goes out to {people} on {when} if somebody has approved it by then; else there is no issue."

@@ -17,13 +17,10 @@ from jinja2 import Environment
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from pipeline import ledger
+from pipeline import gate, ledger, show
 from pipeline import publish as route
-from pipeline.books import IssueRow
 from pipeline.errors import UsageError
-from pipeline.issue import Slot
 from pipeline.newsroom import Newsroom
-from pipeline.schedule import Timing
 from pipeline.staff import MOST_CHARACTERS, Guest, Passwords
 from pipeline.web.door import KNOCK, ROOT, SIGN_IN, Door, Here, Refused, lies_below, token_of
 from pipeline.web.guard import Guard
@@ -235,18 +232,11 @@ def _news(newsroom: Newsroom) -> dict[str, object]:
             issue.slot, issue.number, issue.rendered.subject, issue.state.replace("_", " "), issue.trouble,
             dict(ledger.tally(session, issue)), {fate.replace("_", " "): n for fate, n in ledger.fates(session, issue).items()},
         )  # fmt: skip
+    readers = route.count_readers(newsroom)
     return {
         "slot": slot,
         "opens": slot.at.astimezone(schedule.zone),
-        "stands": _stands(newsroom, slot, frozen),
+        "stands": show.standing_text(newsroom, gate.standing(newsroom, slot), readers),
         "last": last,
-        "readers": route.count_readers(newsroom),
+        "readers": readers,
     }
-
-
-def _stands(newsroom: Newsroom, slot: Slot, frozen: IssueRow | None) -> str:
-    if frozen:
-        return "Approved: what is frozen is what is sent."
-    if newsroom.schedule.timing(slot, newsroom.now()) is Timing.DUE:
-        return "Open now, and not sent yet."
-    return "Not approved yet. It is composed from the stories of the week when the slot opens."

@@ -9,6 +9,7 @@ from pipeline import ledger
 from pipeline.newsroom import Newsroom
 from pipeline.render import public_page
 from pipeline.staff import Passwords
+from pipeline.web.desk import add_desk
 from pipeline.web.hooks import add_hooks
 from pipeline.web.newsroom import add_newsroom
 from pipeline.web.pages import LOOPBACK, issue_page, make_app, page_environment, serve_file, shown_at
@@ -60,5 +61,7 @@ def public_app(newsroom: Newsroom, passwords: Passwords | None = None) -> FastAP
             ledger.published(session)
         return PlainTextResponse("ok")
 
-    add_people(app, add_newsroom(app, newsroom, passwords or Passwords()))
+    frame = add_newsroom(app, newsroom, passwords or Passwords())
+    add_people(app, frame)
+    add_desk(app, frame)
     return app

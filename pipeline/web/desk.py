@@ -1,0 +1,399 @@
+"""The desk of a slot in the browser: what is to go out, everything that may be changed of it, and the decision.
+
+Each change is a form of its own, so that it works without scripts; a script only sends the same forms by itself. What
+somebody saw when they changed something comes along, so that two editors are told of each other.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import FastAPI, Form, Path, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+
+from pipeline import desk as rows
+from pipeline import edit, gate, inbox, show
+from pipeline import publish as route
+from pipeline.desk import CHANGES
+from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Desk, EditedMeanwhile, clean
+from pipeline.errors import ContentError, DecisionNeeded, FridayError, UsageError
+from pipeline.gate import Standing
+from pipeline.issue import Chosen, Copy, Draft, Line, RenderedIssue, Slot, Wording
+from pipeline.newsroom import Newsroom
+from pipeline.render import address
+from pipeline.schedule import Timing
+from pipeline.staff import Guest
+from pipeline.text import canonical_url, one_line
+from pipeline.web.door import ROOT, Here, Refused
+from pipeline.web.newsroom import GUARDED, Frame
+from pipeline.web.pages import issue_page, serve_file
+from subscribers import links
+
+DESK = f"{ROOT}/desk"
+SLOTS = f"{ROOT}/slots"
+# How long somebody counts as being there after their page has last said so.
+STAYS = timedelta(seconds=25)
+MOST_PAGES = 60
+SAMPLE_ADDRESS = "reader@example.com"
+
+SlotName = Annotated[str, Path(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Short = Annotated[str, Form(max_length=2_100)]
+Long = Annotated[str, Form(max_length=8_000)]
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    **GUARDED,
+    404: {"description": "No such slot"},
+    409: {"description": "Somebody else was there first"},
+}
+_HTML: dict[str, Any] = {"response_class": HTMLResponse, "responses": ANSWERS}
+_GOES_ON: dict[str, Any] = {**_HTML, "status_code": 303}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A story as the desk shows it: `line` is what the issue prints of it, if it is in the selection."""
+
+    page: str
+    place: int
+    chosen: Chosen
+    line: Line | None
+    pinned: bool
+    edited: bool
+    dropped: bool
+
+
+@dataclass
+class Visitors:
+    """Who is at which desk, as their pages say so now and then. It is not kept: it is only good for some seconds."""
+
+    _seen: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def come(self, slot: str, who: str, now: datetime) -> list[str]:
+        """Say that somebody is at a desk; who else is."""
+        with self._lock:
+            self._seen[slot, who] = now
+            self._seen = {key: at for key, at in self._seen.items() if now - at <= STAYS}
+            return sorted(other for (desk, other) in self._seen if desk == slot and other != who)
+
+
+def add_desk(app: FastAPI, frame: Frame) -> None:
+    """Add the desk, and the calendar of slots, to the newsroom."""
+    newsroom, visitors = frame.newsroom, Visitors()
+    for name in ("desk.css", "desk.js"):
+        serve_file(app, newsroom.config.templates, name)
+
+    def slot_of(name: str) -> Slot:
+        try:
+            return newsroom.schedule.named(name)
+        except UsageError as error:
+            raise Refused(404, "No such slot", f"{_sentence(error)} The calendar shows the next ones.") from None
+
+    def shown(request: Request, guest: Guest, slot: Slot, status: int = 200, trouble: str = "", said: str = "") -> Response:
+        visitors.come(slot.name, guest.admin.address, newsroom.now())
+        values = _values(newsroom, slot, guest)
+        return frame.page(request, "desk.html", status, trouble=trouble, said=_SAID.get(said, ""), **values)
+
+    @app.get(DESK, **_HTML)
+    def current() -> Response:
+        return RedirectResponse(f"{DESK}/{_coming(newsroom).name}", 303)
+
+    @app.get(SLOTS, **_HTML)
+    def slots(request: Request) -> Response:
+        planned = [(each, gate.standing(newsroom, each.slot).state) for each in newsroom.schedule.upcoming(newsroom.now())]
+        last = newsroom.schedule.last(newsroom.now())
+        return frame.page(
+            request, "slots.html", planned=planned, last=newsroom.schedule.planned(last),
+            last_state=gate.standing(newsroom, last).state, zone=newsroom.schedule.zone.key, jobs=(),
+        )  # fmt: skip
+
+    @app.get(f"{DESK}/{{name}}", **_HTML)
+    def desk(request: Request, guest: Here, name: SlotName, said: Annotated[str, Query(max_length=20)] = "") -> Response:
+        return shown(request, guest, slot_of(name), said=said)
+
+    @app.get(f"{DESK}/{{name}}/issue", **_HTML)
+    def issue(request: Request, name: SlotName) -> Response:
+        slot = slot_of(name)
+        try:
+            rendered = route.look(newsroom, slot).rendered
+        except ContentError as error:
+            return frame.message(request, 422, "There is something to mend first", str(error))
+        return issue_page(address(rendered, _sample(rendered)).html, frame_ancestors="'self'")
+
+    @app.get(f"{DESK}/{{name}}/news", responses=ANSWERS)
+    def news(guest: Here, name: SlotName, after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0) -> Response:
+        slot, me = slot_of(name), guest.admin.address
+        stands = gate.standing(newsroom, slot)
+        others = [deed for deed in stands.deeds if deed.id > after and deed.by != me]
+        here = visitors.come(slot.name, me, newsroom.now())
+        told = [{"by": deed.by, "at": _at(newsroom, deed.at), "what": show.deed_text(deed, {})} for deed in others]
+        return JSONResponse({"state": stands.state, "others": told, "here": here})
+
+    _add_changes(app, frame, slot_of)
+    _add_decisions(app, frame, slot_of, shown)
+
+
+def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot]) -> None:
+    newsroom = frame.newsroom
+
+    @app.post(f"{DESK}/{{name}}/change", **_GOES_ON)
+    def change(
+        request: Request,
+        guest: Here,
+        name: SlotName,
+        what: Annotated[str, Form(max_length=20)],
+        page: Short = "",
+        other: Short = "",
+        place: Annotated[int, Form(ge=0, le=MOST_PAGES)] = 0,
+        title: Long = "",
+        was_title: Long = "",
+        summary: Long = "",
+        was_summary: Long = "",
+        why: Long = "",
+        was_why: Long = "",
+        subject: Long = "",
+        was_subject: Long = "",
+        preheader: Long = "",
+        was_preheader: Long = "",
+        note: Long = "",
+        was_note: Long = "",
+        seen: Annotated[int | None, Form(ge=0, le=2**31 - 1)] = None,
+        line_up: Annotated[str, Form(max_length=100_000)] = "",
+    ) -> Response:
+        slot = slot_of(name)
+        desk = Desk(newsroom, slot, guest.admin.address, seen, _line_up(line_up))
+        texts = {
+            "title": (title, was_title), "summary": (summary, was_summary), "why": (why, was_why),
+            "subject": (subject, was_subject), "preheader": (preheader, was_preheader), "note": (note, was_note),
+        }  # fmt: skip
+        asked = Asked(what, page, other, place, texts)
+        try:
+            said = _do(desk, asked)
+        except EditedMeanwhile as error:
+            return _conflict(request, frame, desk, asked, error)
+        except (UsageError, DecisionNeeded) as error:
+            if _is_script(request):
+                return JSONResponse({"trouble": _sentence(error)}, 422)
+            return frame.message(request, 422, "That cannot be done", _sentence(error))
+        with newsroom.database.read() as session:
+            revision = rows.last(session, slot.name)
+        if _is_script(request):
+            return JSONResponse({"seen": revision, "said": _SAID.get(said, "")})
+        return RedirectResponse(f"{DESK}/{slot.name}?{urlencode({'said': said})}{_anchor(asked)}", 303)
+
+
+def _do(desk: Desk, asked: "Asked") -> str:
+    """Make a change; which sentence says so."""
+    changes: dict[str, Callable[[], object]] = {
+        "words": lambda: [desk.tell(asked.page, name, asked.texts[name][0]) for name in asked.changed(STORY_FIELDS)],
+        "own words": lambda: [desk.tell(asked.page, name, None) for name in STORY_FIELDS],
+        "head": lambda: [desk.head(name, asked.texts[name][0]) for name in asked.changed(HEAD_FIELDS)],
+        "own head": lambda: [desk.head(name, None) for name in HEAD_FIELDS],
+        "move": lambda: desk.move(asked.page, asked.place),
+        "up": lambda: desk.move(asked.page, asked.place - 1),
+        "down": lambda: desk.move(asked.page, asked.place + 1),
+        "swap": lambda: desk.swap(asked.other, asked.page),
+        "use": lambda: desk.use(asked.page),
+        "drop": lambda: desk.drop(asked.page),
+        "pin": lambda: desk.pin(asked.page),
+        "unpin": lambda: desk.unpin(asked.page),
+        "add": lambda: desk.add(asked.page, asked.texts["title"][0]),
+        "term": lambda: desk.term(asked.other or None),
+        "undo": desk.undo,
+    }
+    if asked.what not in changes:
+        raise UsageError("that is nothing that can be done at a desk: load the page again")
+    changes[asked.what]()
+    return "undone" if asked.what == "undo" else "saved"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A change as a form asks for it; of each text also what it was when it was shown."""
+
+    what: str
+    page: str
+    other: str
+    place: int
+    texts: Mapping[str, tuple[str, str]]
+
+    def changed(self, names: Sequence[str]) -> list[str]:
+        """The texts that somebody has changed: another who changed the others meanwhile is not written over."""
+        return [name for name in names if clean(name, self.texts[name][0]) != clean(name, self.texts[name][1])]
+
+
+def _conflict(request: Request, frame: Frame, desk: Desk, asked: Asked, error: EditedMeanwhile) -> Response:
+    """Show what somebody else has written meanwhile beside what was to be written over it."""
+    theirs = error.deed.about.get("text")
+    name = str(error.deed.about.get("field", ""))
+    mine = asked.texts[name][0] if name else ""
+    trouble = f"{error.deed.by} has changed that meanwhile."
+    if _is_script(request):
+        return JSONResponse({"trouble": trouble, "field": name, "theirs": theirs, "seen": error.deed.id}, 409)
+    return frame.page(
+        request, "desk-conflict.html", 409, slot=desk.slot, by=error.deed.by, at=_at(desk.newsroom, error.deed.at),
+        field=name, theirs=theirs, mine=mine, asked=asked, seen=error.deed.id, line_up=json.dumps(desk.line_up or ()),
+    )  # fmt: skip
+
+
+def _add_decisions(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], shown: Callable[..., Response]) -> None:
+    newsroom = frame.newsroom
+
+    @app.post(f"{DESK}/{{name}}/decide", **_GOES_ON)
+    def decide(
+        request: Request,
+        guest: Here,
+        name: SlotName,
+        what: Annotated[str, Form(max_length=20)],
+        seen: Annotated[str, Form(max_length=64)] = "",
+        why: Annotated[str, Form(max_length=300)] = "",
+    ) -> Response:
+        slot, me = slot_of(name), guest.admin.address
+        decisions: dict[str, Callable[[], object]] = {
+            "approve": lambda: route.approve(newsroom, slot, me, seen),
+            "reopen": lambda: route.reopen(newsroom, slot, me),
+            "hold": lambda: gate.hold(newsroom, slot, me, one_line(why)),
+            "skip": lambda: gate.skip(newsroom, slot, me, one_line(why)),
+            "send": lambda: gate.order(newsroom, slot, me),
+        }
+        if what not in decisions:
+            return shown(request, guest, slot, 422, "That is nothing that can be decided at a desk.")
+        try:
+            decisions[what]()
+        except (UsageError, DecisionNeeded) as error:
+            return shown(request, guest, slot, 409, _sentence(error))
+        except ContentError as error:
+            return shown(request, guest, slot, 422, f"It cannot be approved yet. {_sentence(error)}")
+        return RedirectResponse(f"{DESK}/{slot.name}?{urlencode({'said': what})}", 303)
+
+    @app.post(f"{DESK}/{{name}}/test", **_GOES_ON)
+    def test(
+        request: Request, guest: Here, name: SlotName, to: Annotated[list[str] | None, Form(max_length=100)] = None
+    ) -> Response:
+        slot = slot_of(name)
+        try:
+            gate.test(newsroom, slot, to or [], guest.admin.address)
+        except (UsageError, ContentError) as error:
+            return shown(request, guest, slot, 422, _sentence(error))
+        return RedirectResponse(f"{DESK}/{slot.name}?said=test", 303)
+
+
+_SAID = {
+    "saved": "Saved.",
+    "undone": "Taken back.",
+    "approve": "Approved. What you saw is what is sent.",
+    "reopen": "Open again.",
+    "hold": "Held. Nothing goes out before somebody lets it go.",
+    "skip": "Skipped. There is no issue for this slot.",
+    "send": "It goes out within half a minute.",
+    "test": "The test is on its way.",
+}
+
+
+def _values(newsroom: Newsroom, slot: Slot, guest: Guest) -> dict[str, object]:
+    """All that the page of a desk prints."""
+    stands = gate.standing(newsroom, slot)
+    drafted, problems = None, ""
+    if stands.issue is None:
+        try:
+            drafted = route.draft(newsroom, slot)
+        except ContentError as error:
+            problems = str(error)
+    issue = stands.issue
+    looked = issue.rendered if issue else drafted.rendered if drafted else None
+    titles = _titles(newsroom, stands, drafted)
+    history = [(_at(newsroom, deed.at), deed.by, show.deed_text(deed, titles), deed.undone) for deed in reversed(stands.deeds)]
+    readers = route.count_readers(newsroom) if not (issue and issue.enrolled_at) else 0
+    tally = route.report(newsroom, slot).counts if issue and issue.enrolled_at else {}
+    return {
+        "slot": slot,
+        "stands": stands,
+        "state": stands.state,
+        "planned": newsroom.schedule.planned(slot),
+        "sentence": show.standing_text(newsroom, stands, readers),
+        "drafted": drafted,
+        "looked": looked,
+        "problems": problems,
+        "cards": _cards(drafted) if drafted else [],
+        "runners_up": _runners_up(drafted) if drafted else [],
+        "line_up": json.dumps(edit.line_up(drafted)) if drafted else "",
+        "seen": stands.deeds[-1].id if stands.deeds else 0,
+        "history": history,
+        "can_undo": any(deed.kind in CHANGES and not deed.undone for deed in stands.deeds) and issue is None,
+        "most": MOST,
+        "sender": newsroom.masthead.sender_name,
+        "tests": newsroom.config.newsletter.test_addresses,
+        "late": stands.timing is Timing.LATE,
+        "counts": {name: number for name, number in tally.items() if number},
+        "me": guest.admin.address,
+    }
+
+
+def _cards(drafted: Draft) -> list[Card]:
+    pairs = zip(drafted.selection.stories, drafted.issue.lines, strict=True)
+    return [_card(drafted, chosen, place, line) for place, (chosen, line) in enumerate(pairs, 1)]
+
+
+def _runners_up(drafted: Draft) -> list[Card]:
+    return [_card(drafted, chosen, place, None) for place, chosen in enumerate(drafted.selection.runners_up, 1)]
+
+
+def _card(drafted: Draft, chosen: Chosen, place: int, line: Line | None) -> Card:
+    page, edits = canonical_url(chosen.story.url), drafted.edits
+    told = {canonical_url(story.url) for story in (chosen.story, *chosen.also)}
+    wording = edits.wordings.get(page)
+    edited = wording is not None and wording != Wording()
+    return Card(page, place, chosen, line, page in edits.places, edited, bool(told & edits.dropped))
+
+
+def _titles(newsroom: Newsroom, stands: Standing, drafted: Draft | None) -> dict[str, str]:
+    """The titles of the stories that the history speaks of."""
+    pages = {str(deed.about[key]) for deed in stands.deeds for key in ("page", "other") if deed.about.get(key)}
+    with newsroom.database.read() as session:
+        titles = {page: story.title for page, story in inbox.told_on(session, pages).items()}
+    if drafted:
+        titles |= {card.page: card.line.title for card in _cards(drafted) if card.line}
+    return titles
+
+
+def _coming(newsroom: Newsroom) -> Slot:
+    """The slot that an editor means who names none: the one that is due or comes, and is not sent."""
+    slot = newsroom.schedule.current(newsroom.now())
+    while (issue := gate.standing(newsroom, slot).issue) and issue.enrolled_at:
+        slot = newsroom.schedule.next(slot.at)
+    return slot
+
+
+def _line_up(given: str) -> tuple[str, ...] | None:
+    try:
+        pages = json.loads(given) if given else None
+    except ValueError:
+        pages = None
+    if not isinstance(pages, list) or len(pages) > MOST_PAGES or not all(isinstance(each, str) for each in pages):
+        return None
+    return tuple(dict.fromkeys(pages))
+
+
+def _sample(rendered: RenderedIssue) -> Copy:
+    return Copy("0" * 32, SAMPLE_ADDRESS, links.leave_url(rendered.base_url, links.OF_A_TEST))
+
+
+def _anchor(asked: Asked) -> str:
+    return {"add": "#stories", "term": "#term", "head": "#head", "own head": "#head"}.get(asked.what, "#stories")
+
+
+def _at(newsroom: Newsroom, at: datetime) -> str:
+    local = at.astimezone(newsroom.schedule.zone)
+    return f"{local:%a %H:%M}" if newsroom.now() - at < timedelta(days=6) else f"{local:%Y-%m-%d %H:%M}"
+
+
+def _is_script(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")
+
+
+def _sentence(error: FridayError) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:].removesuffix(".") + "."

@@ -1,0 +1,302 @@
+// What is written is saved by itself, stories are dragged, and two editors at once are told of each other.
+// Every form works without this script; it only sends the same forms.
+const saving = document.getElementById("saving");
+const slot = saving.dataset.slot;
+const editing = saving.dataset.editing === "yes";
+const PAUSE = 700;
+const TRY_AGAIN = 3000;
+const LOOK = 5000;
+document.documentElement.classList.add("js");
+
+const forms = editing ? [...document.querySelectorAll("[data-autosave]")] : [];
+const timers = new Map();
+const underway = new Map();
+
+function fields(form) {
+  return [...form.elements].filter((field) => form.elements[`was_${field.name}`]);
+}
+function changed(form) {
+  return fields(form).filter((field) => field.value !== form.elements[`was_${field.name}`].value);
+}
+function keyOf(form, field) {
+  const page = form.elements.page ? form.elements.page.value : "";
+  return `desk ${slot} ${page} ${field.name}`;
+}
+function say(text, failed = false) {
+  saving.textContent = text;
+  saving.classList.toggle("failed", failed);
+}
+function remember(form) {
+  // A closed tab, a dead server or a lost line must lose nothing.
+  for (const field of fields(form)) {
+    const was = form.elements[`was_${field.name}`].value;
+    try {
+      if (field.value === was) localStorage.removeItem(keyOf(form, field));
+      else localStorage.setItem(keyOf(form, field), JSON.stringify({ was, now: field.value }));
+    } catch {
+      return;
+    }
+  }
+}
+function restore(form) {
+  for (const field of fields(form)) {
+    const was = form.elements[`was_${field.name}`].value;
+    let kept = null;
+    try {
+      kept = JSON.parse(localStorage.getItem(keyOf(form, field)));
+    } catch {
+      return;
+    }
+    if (kept && kept.was === was && kept.now !== was) {
+      field.value = kept.now;
+      later(form, 0);
+    } else if (kept) {
+      localStorage.removeItem(keyOf(form, field));
+    }
+  }
+}
+
+function later(form, pause = PAUSE) {
+  clearTimeout(timers.get(form));
+  timers.set(form, setTimeout(() => save(form), pause));
+}
+
+async function save(form) {
+  clearTimeout(timers.get(form));
+  timers.delete(form);
+  if (underway.has(form)) {
+    await underway.get(form);
+  }
+  if (!changed(form).length) return true;
+  if (!form.checkValidity()) {
+    say("A title cannot be empty.", true);
+    return false;
+  }
+  const sent = Object.fromEntries(fields(form).map((field) => [field.name, field.value]));
+  const body = new URLSearchParams(new FormData(form));
+  say("Saving …");
+  const asked = send(form, body, sent);
+  underway.set(form, asked);
+  const done = await asked;
+  underway.delete(form);
+  if (done && changed(form).length) later(form);
+  return done;
+}
+
+async function send(form, body, sent) {
+  let answer = null;
+  try {
+    answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+  } catch {
+    answer = null;
+  }
+  if (!answer || answer.status >= 500) {
+    say("Not saved yet. It is kept here and tried again.", true);
+    later(form, TRY_AGAIN);
+    return false;
+  }
+  const said = await answer.json().catch(() => ({}));
+  if (answer.status === 409 && said.field) return ask(form, said);
+  if (!answer.ok) {
+    say(said.trouble || said.detail || "It could not be saved. Load the page again.", true);
+    return false;
+  }
+  for (const [name, value] of Object.entries(sent)) form.elements[`was_${name}`].value = value;
+  remember(form);
+  know(said.seen);
+  say("Saved.");
+  await refresh();
+  return true;
+}
+
+function ask(form, said) {
+  const field = form.elements[said.field];
+  const box = document.createElement("div");
+  box.className = "trouble";
+  box.setAttribute("role", "alert");
+  const text = document.createElement("p");
+  text.textContent = `${said.trouble} It says now: “${said.theirs ?? "its own words again"}”.`;
+  const mine = document.createElement("button");
+  mine.type = "button";
+  mine.textContent = "Write mine over it";
+  const theirs = document.createElement("button");
+  theirs.type = "button";
+  theirs.className = "plain";
+  theirs.textContent = "Keep theirs";
+  box.append(text, mine, " ", theirs);
+  field.after(box);
+  say("");
+  mine.addEventListener("click", () => {
+    box.remove();
+    know(said.seen);
+    later(form, 0);
+  });
+  theirs.addEventListener("click", () => {
+    for (const each of fields(form)) localStorage.removeItem(keyOf(form, each));
+    location.reload();
+  });
+  return false;
+}
+
+function know(seen) {
+  if (!seen) return;
+  saving.dataset.seen = seen;
+  for (const field of document.querySelectorAll("input[name=seen]:not([data-digest])")) field.value = seen;
+}
+
+async function refresh() {
+  // What follows from a change is made by the server: fetch the page and take over what is not written in.
+  const answer = await fetch(location.pathname).catch(() => null);
+  if (!answer || !answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const live of document.querySelectorAll("[data-live]")) {
+    const anew = page.getElementById(live.id);
+    if (anew && !live.contains(document.activeElement)) live.innerHTML = anew.innerHTML;
+  }
+  const digest = page.querySelector("[data-digest]");
+  for (const field of document.querySelectorAll("[data-digest]")) if (digest) field.value = digest.value;
+  const sight = document.getElementById("sight");
+  if (sight) sight.src = sight.getAttribute("src");
+}
+
+async function saveAll() {
+  const done = await Promise.all(forms.map((form) => save(form)));
+  return done.every(Boolean);
+}
+
+for (const form of forms) {
+  restore(form);
+  for (const field of fields(form)) {
+    const best = Number(field.dataset.best || 0);
+    if (best) {
+      const count = document.createElement("span");
+      count.className = "count";
+      const tell = () => {
+        count.textContent = `${[...field.value].length} of ${best}`;
+        count.classList.toggle("over", [...field.value].length > best);
+      };
+      document.querySelector(`label[for=${field.id}]`).prepend(count);
+      field.addEventListener("input", tell);
+      tell();
+    }
+    field.addEventListener("input", () => {
+      remember(form);
+      later(form);
+    });
+    field.addEventListener("blur", () => changed(form).length && later(form, 0));
+  }
+  form.addEventListener("submit", (event) => {
+    if (event.submitter && event.submitter.name === "what") return;
+    event.preventDefault();
+    save(form);
+  });
+}
+
+// Whatever else is pressed waits until all that was written is saved.
+let passing = false;
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || passing || !forms.some((each) => changed(each).length || underway.has(each))) return;
+  event.preventDefault();
+  const submitter = event.submitter;
+  if (await saveAll()) {
+    passing = true;
+    if (form.isConnected) form.requestSubmit(submitter && submitter.isConnected ? submitter : undefined);
+    else location.reload();
+    passing = false;
+  }
+});
+addEventListener("pagehide", () => {
+  for (const form of forms) {
+    if (!changed(form).length || !form.checkValidity()) continue;
+    fetch(form.action, {
+      method: "POST",
+      body: new URLSearchParams(new FormData(form)),
+      headers: { Accept: "application/json" },
+      keepalive: true,
+    }).catch(() => undefined);
+  }
+});
+
+// Drag a story by its number, or press Alt with an arrow anywhere in it.
+const cards = [...document.querySelectorAll(".card")];
+let dragged = null;
+for (const card of cards) {
+  const number = card.querySelector(".number");
+  number.draggable = true;
+  number.title = "Drag it, or press Alt with ↑ or ↓";
+  number.addEventListener("dragstart", (event) => {
+    dragged = card;
+    card.classList.add("held");
+    event.dataTransfer.effectAllowed = "move";
+    event.dataTransfer.setData("text/plain", card.dataset.page);
+    event.dataTransfer.setDragImage(card, 20, 20);
+  });
+  number.addEventListener("dragend", () => {
+    dragged = null;
+    for (const each of cards) each.classList.remove("held", "over");
+  });
+  card.addEventListener("dragover", (event) => {
+    if (!dragged || dragged === card) return;
+    event.preventDefault();
+    for (const each of cards) each.classList.toggle("over", each === card);
+  });
+  card.addEventListener("drop", (event) => {
+    if (!dragged || dragged === card) return;
+    event.preventDefault();
+    const form = dragged.querySelector("form.doing");
+    form.elements.place.value = card.dataset.place;
+    const move = document.createElement("button");
+    move.name = "what";
+    move.value = "move";
+    move.hidden = true;
+    form.append(move);
+    form.requestSubmit(move);
+  });
+  card.addEventListener("keydown", (event) => {
+    const way = event.altKey && { ArrowUp: "up", ArrowDown: "down" }[event.key];
+    const button = way && card.querySelector(`.doing [value=${way}]`);
+    if (!button || button.disabled) return;
+    event.preventDefault();
+    sessionStorage.setItem("desk moved", card.dataset.page);
+    button.form.requestSubmit(button);
+  });
+}
+// The keyboard stays with the story that was moved.
+for (const button of document.querySelectorAll(".card .doing button")) {
+  button.addEventListener("click", () => sessionStorage.setItem("desk moved", button.closest(".card").dataset.page));
+}
+const moved = sessionStorage.getItem("desk moved");
+sessionStorage.removeItem("desk moved");
+const there = moved && cards.find((card) => card.dataset.page === moved);
+if (there) {
+  there.scrollIntoView({ block: "nearest" });
+  there.querySelector(".doing button:not(:disabled)").focus();
+}
+
+// Who else is here, and what they have changed since this page was loaded.
+async function look() {
+  if (document.visibilityState === "visible") {
+    const answer = await fetch(`/newsroom/desk/${slot}/news?after=${saving.dataset.seen}`, {
+      headers: { Accept: "application/json" },
+    }).catch(() => null);
+    if (answer && answer.ok) tellOfOthers(await answer.json());
+  }
+  setTimeout(look, LOOK);
+}
+function tellOfOthers(news) {
+  const others = document.getElementById("others");
+  const here = document.getElementById("here");
+  here.hidden = !news.here.length;
+  here.textContent = news.here.length ? `${news.here.join(" and ")} ${news.here.length === 1 ? "is" : "are"} at this desk too.` : "";
+  if (!news.others.length || others.dataset.told === String(news.others.length)) return;
+  others.dataset.told = news.others.length;
+  const last = news.others[news.others.length - 1];
+  others.textContent = `${last.by}, ${last.at}: ${last.what}. `;
+  const see = document.createElement("a");
+  see.href = location.pathname;
+  see.textContent = "Load the page to see it";
+  others.append(see, ".");
+  others.hidden = false;
+}
+setTimeout(look, LOOK);
