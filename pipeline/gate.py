@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from sqlmodel import Session, col, select
 
-from pipeline import desk, ledger, mail
+from pipeline import desk, inbox, ledger, mail
 from pipeline.books import IssueRow, IssueState, LeaseRow, SlotRow, Stance
 from pipeline.desk import Deed, Kind
 from pipeline.errors import ContentError, UsageError
@@ -54,6 +54,13 @@ def standing(newsroom: Newsroom, slot: Slot) -> Standing:
         row, issue = desk.slot(session, slot.name), ledger.find(session, slot.name)
         done = desk.deeds(session, slot.name)
     return Standing(slot, newsroom.schedule.timing(slot, newsroom.now()), row, issue, tuple(done))
+
+
+def titles(newsroom: Newsroom, deeds: Iterable[Deed]) -> dict[str, str]:
+    """What the stories are called that things were done to, by their pages."""
+    pages = {str(deed.about[name]) for deed in deeds for name in ("page", "other") if name in deed.about}
+    with newsroom.database.read() as session:
+        return {page: story.title for page, story in inbox.told_on(session, pages).items()}
 
 
 def hold(newsroom: Newsroom, slot: Slot, by: str, why: str = "") -> None:

@@ -60,6 +60,15 @@ def queued_since(session: Session, subscriber_id: int, kinds: Sequence[str], sin
     return session.exec(query).one()
 
 
+def troubles(session: Session, kind: str, since: datetime) -> list[str]:
+    """What keeps each mail of a kind that was queued since then from being on its way."""
+    query = select(MailRow).where(MailRow.kind == kind, col(MailRow.queued_at) >= since)
+    stuck = col(MailRow.state).in_((MailState.FAILED, MailState.UNKNOWN)) | (
+        (col(MailRow.state) == MailState.QUEUED) & (col(MailRow.trouble) != "")
+    )
+    return [f"{row.state}: {row.trouble}" for row in session.exec(query.where(stuck).order_by(col(MailRow.id)))]
+
+
 def send_due(newsroom: Newsroom) -> int:
     """Send every mail whose time has come; how many were handed over.
 

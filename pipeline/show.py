@@ -1,18 +1,36 @@
 """How the route's values look in a terminal and as JSON; it computes nothing and prints nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, tzinfo
 from typing import Any
 
 from pipeline.books import IssueState, Pause, Stance
 from pipeline.collect import Visit
-from pipeline.desk import Deed
+from pipeline.desk import Deed, Kind
 from pipeline.gate import Standing
-from pipeline.issue import Chosen, Draft, Finding, Reason
+from pipeline.issue import Chosen, Draft, Finding, Reason, Story, Term, Wording
 from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
 from pipeline.publish import Rehearsal
-from pipeline.schedule import Timing
+from pipeline.schedule import Planned, Timing
+from pipeline.text import canonical_url, shorten
 from subscribers.exchange import Imported
+
+QUOTED = 70
+_DEEDS = {
+    Kind.MOVE: "moved {page} to place {place}",
+    Kind.SWAP: "put {other} in place of {page}",
+    Kind.ADD: "put {page} into the selection",
+    Kind.DROP: "dropped {page}",
+    Kind.PIN: "pinned {page} to place {place}",
+    Kind.UNPIN: "unpinned {page}",
+    Kind.UNDO: "took a change back",
+    Kind.APPROVE: "approved",
+    Kind.REOPEN: "reopened",
+    Kind.HOLD: "held",
+    Kind.SKIP: "skipped",
+    Kind.SEND: "had it sent",
+}
 
 
 def visit_line(visit: Visit) -> str:
@@ -53,22 +71,164 @@ def draft_lines(draft: Draft) -> Iterator[str]:
     yield f"Subject    {issue.subject}"
     yield f"Preheader  {issue.preheader}"
     yield f"Out of {selection.told} stories from {selection.sources} sources:"
-    for place, chosen in enumerate(selection.stories, 1):
+    for place, (chosen, line) in enumerate(zip(selection.stories, issue.lines, strict=True), 1):
         yield ""
-        yield f"{place}. {chosen.story.title}"
+        yield f"{place}. {line.title}{_marks(draft, chosen)}"
         yield f"   {chosen.story.url}"
         yield from _reasons(chosen.score, chosen.reasons)
     if selection.runners_up:
         yield ""
         yield "Runners-up"
         for chosen in selection.runners_up:
-            yield f"   {chosen.score:5.2f}  {chosen.story.title} ({chosen.story.source})"
+            yield f"   {chosen.score:5.2f}  {chosen.story.title} ({chosen.story.source}){_marks(draft, chosen)}"
     if selection.term:
         yield ""
         yield f"The term: {selection.term.term.name}"
         yield from _reasons(selection.term.score, selection.term.reasons)
     yield ""
     yield from findings_lines(draft.findings)
+
+
+def _marks(draft: Draft, chosen: Chosen) -> str:
+    """What editors have done to a story, behind its title."""
+    pages = {canonical_url(story.url) for story in (chosen.story, *chosen.also)}
+    wording = draft.edits.wordings.get(canonical_url(chosen.story.url), Wording())
+    edited = [name for name in ("title", "summary", "why") if getattr(wording, name) is not None]
+    marks = [*(["pinned"] if pages & draft.edits.places.keys() else []), *(["dropped"] if pages & draft.edits.dropped else [])]
+    marks += [f"{', '.join(edited)} edited"] if edited else []
+    return f" [{'; '.join(marks)}]" if marks else ""
+
+
+def desk_lines(draft: Draft) -> Iterator[str]:
+    """A draft as it lies on its desk, with the numbers by which `friday edit` takes stories."""
+    issue, selection, edits = draft.issue, draft.selection, draft.edits
+    frozen = "" if draft.state == "open" else f"; it is {_words(draft.state)}, so nothing of it can be changed"
+    yield f"Issue {issue.number} of {draft.slot.name}{frozen}"
+    for name, text in (("subject", issue.subject), ("preheader", issue.preheader), ("note", issue.note)):
+        first, *more = text.splitlines() or [""]
+        yield f"{name.capitalize():9}  {first}" + ("" if getattr(edits, name) is None else " [edited]")
+        yield from (f"{'':9}  {line}" for line in more)
+    yield ""
+    yield from line_up_lines(draft)
+    if selection.runners_up:
+        yield ""
+        yield "Runners-up"
+        for place, chosen in enumerate(selection.runners_up, 1):
+            yield f"{f'r{place}':>3}  {chosen.score:5.2f}  {chosen.story.title} ({chosen.story.source}){_marks(draft, chosen)}"
+    if selection.term:
+        yield ""
+        chosen_by_hand = " [chosen]" if edits.term == selection.term.term.slug else ""
+        yield f"The term: {_called(selection.term.term)}{chosen_by_hand}"
+        if selection.other_terms:
+            yield "   then: " + ", ".join(_called(each.term) for each in selection.other_terms)
+    yield ""
+    yield from findings_lines(draft.findings)
+
+
+def line_up_lines(draft: Draft) -> Iterator[str]:
+    """The selection in its order, numbered from 1 on."""
+    if not draft.selection.stories:
+        yield "  No story is in the selection."
+    for place, (chosen, line) in enumerate(zip(draft.selection.stories, draft.issue.lines, strict=True), 1):
+        yield f"{place:>3}  {line.title} ({chosen.story.source}){_marks(draft, chosen)}"
+
+
+def deed_text(deed: Deed, titles: Mapping[str, str]) -> str:
+    """What was done at a desk, as a sentence without its subject; `titles` are those of stories by their pages."""
+    about = deed.about
+    if deed.kind in (Kind.WORDS, Kind.HEAD):
+        field = "reason" if about["field"] == "why" else about["field"]
+        what = f"the {field}" + (f" of {_title(about['page'], titles)}" if deed.kind is Kind.WORDS else "")
+        if about["text"] is None:
+            return f"brought back {what}" if deed.kind is Kind.WORDS else f"left {what} to the machine"
+        return f"wrote {what}: {_quoted(about['text'])}" if about["text"] else f"took out {what}"
+    if deed.kind is Kind.TERM:
+        return f"chose the term {about['slug']}" if about["slug"] else "left the term to the machine"
+    if deed.kind is Kind.TEST:
+        return f"had a test sent to {about['to']:,} {'address' if about['to'] == 1 else 'addresses'}"
+    stories = {name: _title(about[name], titles) for name in ("page", "other") if name in about}
+    return _DEEDS[deed.kind].format(**{**about, **stories}) + (f": {about['why']}" if about.get("why") else "")
+
+
+def _title(page: str, titles: Mapping[str, str]) -> str:
+    return _quoted(titles[page]) if page in titles else page
+
+
+def _quoted(text: str) -> str:
+    return f"“{shorten(' '.join(text.split()), QUOTED)}”"
+
+
+def deeds_lines(deeds: Sequence[Deed], titles: Mapping[str, str], zone: tzinfo) -> Iterator[str]:
+    """Who did what when at a desk, the oldest first."""
+    by_number = {deed.id: deed for deed in deeds}
+    for deed in deeds:
+        undone = by_number.get(deed.about["edit"]) if deed.kind is Kind.UNDO else None
+        text = f"took back: {deed_text(undone, titles)}" if undone else deed_text(deed, titles)
+        when = f"{deed.at.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+        yield f"{when}  {deed.by or 'somebody'} {text}" + (" (taken back)" if deed.undone else "")
+
+
+def slot_lines(planned: Planned, standing: Standing) -> Iterator[str]:
+    """A slot with when it opens, what there is to know of that, and how it stands."""
+    local, at, row = planned.local, planned.slot.at, standing.row
+    state = ("due, " if standing.timing is Timing.DUE else "") + _words(standing.state)
+    yield f"{planned.slot.name}  {local:%a %d %b %H:%M %Z}  {at:%a %d %b %H:%M} UTC  {state}"
+    yield from (f"{'':12}{note}" for note in planned.notes)
+    if row.stance and standing.state == row.stance:
+        yield f"{'':12}by {row.by or 'somebody'}" + (f": {row.why}" if row.why else "")
+
+
+def slot_json(planned: Planned, standing: Standing) -> dict[str, Any]:
+    """A slot as scripts read it."""
+    return {
+        "slot": planned.slot.name,
+        "local": planned.local.isoformat(),
+        "utc": planned.slot.at.astimezone(UTC).isoformat(),
+        "notes": list(planned.notes),
+        "timing": standing.timing.value,
+        "state": standing.state,
+        "by": standing.row.by,
+        "why": standing.row.why,
+    }
+
+
+def story_lines(story: Story) -> Iterator[str]:
+    """A story of the inbox."""
+    yield f"{story.published:%Y-%m-%d}  {story.title} ({story.source})"
+    yield f"{'':12}{story.url}"
+
+
+def story_json(story: Story) -> dict[str, Any]:
+    """A story of the inbox as scripts read it."""
+    return {
+        "url": story.url,
+        "title": story.title,
+        "source": story.source,
+        "published": story.published.isoformat(),
+        "summary": story.summary,
+    }
+
+
+def term_lines(term: Term) -> Iterator[str]:
+    """A term with all that its file says."""
+    yield f"{_called(term)}, {term.topic}"
+    yield from ("", term.definition, "", "Why it matters", term.why, "", "In practice", term.practice)
+    ends = [f"Also called: {', '.join(term.aliases)}"] if term.aliases else []
+    ends += [f"Related: {', '.join(term.related)}"] if term.related else []
+    ends += [f"{each.figure}: {each.source}, {each.url}" for each in term.figures]
+    yield from ["", *ends] if ends else []
+
+
+def next_terms_lines(draft: Draft) -> Iterator[str]:
+    """The term of a draft and those that come next, with the reasons."""
+    first = draft.selection.term
+    for each in (*([first] if first else []), *draft.selection.other_terms):
+        yield _called(each.term) + (" [chosen]" if draft.edits.term == each.term.slug else "")
+        yield from _reasons(each.score, each.reasons)
+
+
+def _called(term: Term) -> str:
+    return f"{term.name} ({term.slug})"
 
 
 def rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
@@ -132,6 +292,11 @@ def draft_json(draft: Draft) -> dict[str, Any]:
             {"level": each.level.value, "check": each.check, "what": each.what, "cure": each.cure} for each in draft.findings
         ],
         "digest": draft.rendered.digest,
+        "edits": {
+            "revision": draft.edits.revision,
+            "pinned": sorted(draft.edits.places, key=draft.edits.places.__getitem__),
+            "dropped": sorted(draft.edits.dropped),
+        },
     }
 
 
@@ -196,11 +361,6 @@ def report_json(report: Report) -> dict[str, Any]:
         "paused_by": report.paused_by,
         "fates": report.fates,
     }
-
-
-def deed_text(deed: Deed, titles: Mapping[str, str]) -> str:
-    """What somebody did at a desk, in a few words."""
-    return f"{deed.kind.value} {titles.get(str(deed.about.get('page', '')), '')}".strip()
 
 
 def standing_text(newsroom: Newsroom, stands: Standing, readers: int) -> str:

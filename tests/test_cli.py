@@ -24,7 +24,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pipeline import publish as route
-from pipeline.cli import _Progress, _stopping_at_signals
+from pipeline.cli.common import Progress
+from pipeline.cli.route import stopping_at_signals
 from pipeline.collect import collect
 from pipeline.errors import UsageError
 from pipeline.issue import Story
@@ -766,22 +767,22 @@ class Bar:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_before_anything_is_sent_a_signal_ends_it_at_once_and_afterwards_it_is_a_request(number: int) -> None:
     before, stopping = signal.getsignal(number), threading.Event()
-    with pytest.raises(KeyboardInterrupt), _stopping_at_signals(stopping, Bar(began=False)):  # type: ignore[arg-type]  # see there
+    with pytest.raises(KeyboardInterrupt), stopping_at_signals(stopping, Bar(began=False)):  # type: ignore[arg-type]  # see there
         os.kill(os.getpid(), number)
     assert not stopping.is_set()
-    with _stopping_at_signals(stopping, Bar(began=True)):  # type: ignore[arg-type]  # see there
+    with stopping_at_signals(stopping, Bar(began=True)):  # type: ignore[arg-type]  # see there
         os.kill(os.getpid(), number)
         assert stopping.wait(60)
     assert signal.getsignal(number) is before
 
 
 def test_the_progress_counts_what_was_handled_now_and_not_what_was_before(capsys: pytest.CaptureFixture[str]) -> None:
-    with _Progress("Sending", "copies") as progress:
+    with Progress("Sending", "copies") as progress:
         assert not progress.began
         progress(50, 100)
         assert (progress.began, progress.done) == (True, 0)
         progress(1_075, 2_000)
     assert capsys.readouterr().err == "Sending: 1,025 copies handled\n"
-    with _Progress("Sending", "copies") as progress:
+    with Progress("Sending", "copies") as progress:
         progress(100, 100)
     assert capsys.readouterr().err == ""
