@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -463,13 +464,14 @@ def test_what_was_done_last_is_taken_back_first_and_told_of_for_good(world: Worl
 def test_what_was_not_collected_cannot_be_used(local_world: World) -> None:
     local_world.tell_a_week()
     first = pages_of(local_world)[0]
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: at(local_world).pin("nowhere.example"),
         lambda: at(local_world).drop("nowhere.example"),
         lambda: at(local_world).use("nowhere.example"),
         lambda: at(local_world).swap(first, "nowhere.example"),
         lambda: at(local_world).tell("nowhere.example", "title", "A title"),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(UsageError, match="no story of that address was collected"):
             act()
     assert deeds(local_world) == []
@@ -580,12 +582,13 @@ def test_two_who_change_the_line_up_are_told_of_each_other_whatever_they_do_to_i
     world.tell_a_week(7)
     pages = tuple(pages_of(world))
     at(world, BEN, 0, pages).drop(pages[0])
-    for act in (
+    acts: list[Callable[[Desk], object]] = [
         lambda ada: ada.move(pages[4], 1),
         lambda ada: ada.pin(pages[0]),
         lambda ada: ada.drop(pages[1]),
         lambda ada: ada.unpin(pages[1]),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(EditedMeanwhile):
             act(at(world, ADA, 0, pages))
     assert pages[0] not in pages_of(world)
@@ -904,7 +907,7 @@ def test_an_edit_at_the_moment_of_approval_is_in_the_bytes_or_one_of_the_two_is_
     for number in range(8):
         subject = f"Subject {number}"
         edited, approved = at_once(
-            lambda subject=subject: at(world).head("subject", subject), lambda: route.approve(world.newsroom, world.slot, BEN)
+            partial(at(world).head, "subject", subject), lambda: route.approve(world.newsroom, world.slot, BEN)
         )
         shown = route.look(world.newsroom, world.slot)
         assert not (edited and approved)
@@ -957,10 +960,10 @@ def test_many_who_edit_at_once_lose_nothing(world: World) -> None:
     world.tell_a_week()
     pages = tuple(pages_of(world))
     desks = [Desk(world.newsroom, world.slot, f"editor{number}", 0, pages) for number in range(5)]
-    told_so = at_once(*(lambda one=one, its=its: one.tell(its, "why", one.by) for one, its in zip(desks, pages, strict=True)))
+    told_so = at_once(*(partial(one.tell, its, "why", one.by) for one, its in zip(desks, pages, strict=True)))
     assert told_so == [""] * 5
     assert [line.why for line in drafted(world).issue.lines] == [one.by for one in desks]
-    refused = at_once(*(lambda one=one: one.head("subject", one.by) for one in desks))
+    refused = at_once(*(partial(one.head, "subject", one.by) for one in desks))
     assert sum(not each for each in refused) == 1
     with world.database.read() as session:
         assert len(session.exec(select(EditRow)).all()) == 6
