@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
-from pipeline.books import EditRow, SlotRow, Stance
+from pipeline.books import EditRow, IssueRow, IssueState, SlotRow, Stance
 from pipeline.issue import NO_EDITS, Edits, Wording
 from pipeline.rows import is_postgres
 
@@ -86,9 +86,12 @@ def take_stance(row: SlotRow, stance: Stance, by: str, now: datetime, why: str =
     row.stance, row.by, row.why, row.changed_at = stance, by, why, now
 
 
-def ordered(session: Session) -> Sequence[str]:
-    """The slots whose issues somebody wants sent whatever the time is, the oldest first."""
-    return session.exec(select(SlotRow.slot).where(SlotRow.stance == Stance.ORDERED).order_by(col(SlotRow.slot))).all()
+def ordered(session: Session, now: datetime) -> Sequence[str]:
+    """The slots whose issues somebody wants sent whatever the time is, until that is done; the oldest first."""
+    begun = col(IssueRow.state).in_((IssueState.APPROVED, IssueState.SENDING))
+    again = (col(IssueRow.state) == IssueState.PAUSED) & (col(IssueRow.resume_at) <= now)
+    query = select(SlotRow.slot).join(IssueRow, col(IssueRow.slot) == col(SlotRow.slot))
+    return session.exec(query.where(SlotRow.stance == Stance.ORDERED, begun | again).order_by(col(SlotRow.slot))).all()
 
 
 def write(session: Session, slot: str, kind: Kind, about: Mapping[str, Any], by: str, now: datetime) -> int:
@@ -151,7 +154,8 @@ def _after(found: Edits, deed: Deed) -> Edits:
         case Kind.WORDS:
             wording = replace(found.wordings.get(page, Wording()), **{about["field"]: about["text"]})
             # What somebody has worked on is not pushed out by what comes in later.
-            places = {page: about["place"], **found.places} if about["place"] else dict(found.places)
+            stays = about["place"] and page not in found.dropped
+            places = {page: about["place"], **found.places} if stays else dict(found.places)
             changed = {"wordings": {**found.wordings, page: wording}, "places": places}
         case Kind.HEAD:
             changed = {about["field"]: about["text"]}

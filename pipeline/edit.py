@@ -4,7 +4,6 @@ Each change is one row of the desk. Nothing is changed once the issue is frozen,
 else wrote meanwhile is told so first.
 """
 
-import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ DESK = "desk"
 MOST = {"title": 200, "summary": 700, "why": 500, "subject": 150, "preheader": 200, "note": 2_000}
 STORY_FIELDS, HEAD_FIELDS = ("title", "summary", "why"), ("subject", "preheader", "note")
 MOST_URL = 2_000
-_TOLD = 280
+_TOLD, _NAME = 280, 60
 
 
 class EditedMeanwhile(DecisionNeeded):
@@ -102,15 +101,22 @@ class Desk:
         Raises:
             UsageError: it is no address of the web, or cannot be read and has no title.
         """
-        story = self._told(url)
+        address, wanted = url.strip(), _clean("title", title) or ""
+        if not _is_address(address):
+            raise UsageError("that is no address of a page: write one such as https://example.org/story")
+        story = self._told(address)
         if story is None:
-            story = _read(url.strip(), title, self.newsroom)
+            read = _read(address, wanted, self.newsroom)
+            story = self._told(read.url) or read
             with self.newsroom.database.write() as session:
-                inbox.take_in(session, DESK, [story], self.newsroom.now())
+                # A desk that is closed takes nothing into the inbox either, where other weeks would find it.
+                self._see_that_it_is_open(session)
+                if story is read:
+                    inbox.take_in(session, DESK, [story], self.newsroom.now())
         page = canonical_url(story.url)
         self.use(page)
-        if title.strip() and story.title != one_line(title):
-            self.tell(page, "title", title)
+        if wanted and story.title != wanted:
+            self.tell(page, "title", wanted)
         return page
 
     def tell(self, page: str, field: str, text: str | None) -> int:
@@ -217,23 +223,29 @@ def _lines(text: str) -> str:
     return unicodedata.normalize("NFC", "\n".join(one_line(line) if line.strip() else "" for line in text.splitlines())).strip()
 
 
-def _read(url: str, title: str, newsroom: Newsroom) -> Story:
-    """A story out of a page: what it calls itself, and what it says of itself."""
+def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and parts.hostname and len(url) <= MOST_URL and not re.search(r"\s", url)
+        _ = parts.port
     except ValueError:
-        parts, fits = urlsplit(""), False
-    if not fits:
-        raise UsageError("that is no address of a page: write one such as https://example.org/story")
-    host = (parts.hostname or "").removeprefix("www.")
+        return False
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > MOST_URL:
+        return False
+    # What cannot be seen may hide where it leads, and nobody's name and password go out to all readers.
+    return url.isprintable() and " " not in url and parts.username is None
+
+
+def _read(url: str, title: str, newsroom: Newsroom) -> Story:
+    """A story out of a page: what it calls itself, and what it says of itself."""
+    host = (urlsplit(url).hostname or "").removeprefix("www.")
     try:
         page = fetch(url)
-        document: Any = lxml.html.document_fromstring(page.body, base_url=page.url)
+        parser = lxml.html.HTMLParser(encoding=_encoding(page.body))
+        document: Any = lxml.html.document_fromstring(page.body, parser, base_url=page.url)
     except (FetchError, ParserError, ValueError) as error:
-        if not title.strip():
+        if not title:
             raise UsageError(f"{host} could not be read: {error}; give it a title, and it is added without") from None
-        return Story(url, shorten(one_line(title), MOST["title"]), host, newsroom.now())
+        return Story(clean_url(url), title, host, newsroom.now())
 
     def said(*names: str) -> str:
         found = [
@@ -244,13 +256,22 @@ def _read(url: str, title: str, newsroom: Newsroom) -> Story:
         ]
         return plain(found[0]) if found else ""
 
-    called = said("og:title", "twitter:title") or plain(str(document.findtext(".//title") or "")) or one_line(title)
+    called = said("og:title", "twitter:title") or plain(str(document.findtext(".//title") or "")) or title
     if not called:
         raise UsageError(f"{host} has a page there that does not say what it is called: give it a title")
     return Story(
-        clean_url(page.url),
+        clean_url(page.url if _is_address(page.url) else url),
         shorten(called, MOST["title"]),
-        said("og:site_name") or host,
+        shorten(said("og:site_name"), _NAME) or host,
         newsroom.now(),
         shorten(said("og:description", "description", "twitter:description"), _TOLD),
     )
+
+
+def _encoding(body: bytes) -> str | None:
+    """UTF-8 where a page can be read as such, since many say so in no place but a header; else what it says itself."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return None
+    return "utf-8"

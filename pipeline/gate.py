@@ -8,7 +8,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from pipeline import desk, inbox, ledger, mail
@@ -19,6 +21,7 @@ from pipeline.issue import Draft, Slot
 from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
 from pipeline.publish import draft, look, publish_due
+from pipeline.rows import is_postgres
 from pipeline.schedule import Timing
 from subscribers import roll
 
@@ -168,7 +171,8 @@ def _notice_the_missed(newsroom: Newsroom) -> None:
     with newsroom.database.read() as session:
         last = session.exec(select(LeaseRow.beat_at).where(LeaseRow.name == _AWAKE)).first()
     awake = max(last or now, now - FARTHEST)
-    for slot in schedule.between(awake - schedule.grace, now - schedule.grace):
+    # At the very end of its grace a slot is still due.
+    for slot in schedule.between(awake - schedule.grace - _INSTANT, now - schedule.grace - _INSTANT):
         with newsroom.database.read() as session:
             missed = _is_missed(session, slot)
         if missed:
@@ -176,7 +180,10 @@ def _notice_the_missed(newsroom: Newsroom) -> None:
     # Afterwards, so that whoever is killed in between looks at the same slots again.
     if last is None or now - last > SAYS_SO_EVERY:
         with newsroom.database.write() as session:
-            session.merge(LeaseRow(name=_AWAKE, holder=newsroom.runner, until=now, beat_at=now))
+            insert: Any = (postgresql if is_postgres(session) else sqlite).insert
+            beat = {"holder": newsroom.runner, "until": now, "beat_at": now}
+            say = insert(LeaseRow).values(name=_AWAKE, **beat).on_conflict_do_update(index_elements=["name"], set_=beat)
+            session.connection().execute(say)
 
 
 def _is_missed(session: Session, slot: Slot) -> bool:
@@ -199,25 +206,31 @@ def _miss(newsroom: Newsroom, slot: Slot) -> None:
 
 
 _AWAKE = "gate"
+_INSTANT = timedelta.resolution
 
 
 def _announce(newsroom: Newsroom, slot: Slot) -> None:
     """Tell the editors once that there is a draft, and once more shortly before the slot opens."""
-    with newsroom.database.read() as session:
-        row, issue = desk.slot(session, slot.name), ledger.find(session, slot.name)
-    if issue or row.stance != Stance.NONE:
-        return
     soon = slot.at - newsroom.now() <= timedelta(hours=newsroom.config.timetable.remind_before_hours)
-    if row.reminded_at or (row.drafted_at and not soon):
-        return
-    kind = "reminder" if soon and row.drafted_at else "drafted"
+    with newsroom.database.read() as session:
+        if not _is_to_be_told(session, desk.slot(session, slot.name), soon=soon):
+            return
     about = _of_draft(newsroom, draft(newsroom, slot))
     with newsroom.database.write() as session:
         row = desk.lock(session, slot.name)
+        if not _is_to_be_told(session, row, soon=soon):
+            return
+        kind = "reminder" if row.drafted_at else "drafted"
         # Whoever comes to a draft late needs no reminder of it as well.
         row.reminded_at = newsroom.now() if soon else None
         row.drafted_at = row.drafted_at or newsroom.now()
         _tell(session, newsroom, kind, _editors(newsroom), slot, about)
+
+
+def _is_to_be_told(session: Session, row: SlotRow, *, soon: bool) -> bool:
+    if row.stance != Stance.NONE or row.reminded_at or (row.drafted_at and not soon):
+        return False
+    return ledger.find(session, row.slot) is None
 
 
 def _decide_for_the_editors(newsroom: Newsroom, slot: Slot) -> None:
@@ -232,15 +245,22 @@ def _decide_for_the_editors(newsroom: Newsroom, slot: Slot) -> None:
     if unapproved == "hold":
         _wait(newsroom, slot, "nobody has approved it, and schedule.unapproved is hold", Stance.HELD)
         return
-    drafted = draft(newsroom, slot)
-    if drafted.errors:
+    if row.waits_since:
+        # Whoever mends it, or opens it again, needs time to approve it.
+        return
+    try:
+        wrong = "; ".join(f"{each.check}: {each.what}" for each in draft(newsroom, slot).errors)
+    except ContentError as error:
+        wrong = str(error)
+    if wrong:
         # What an editor must mend waits for an editor, whatever else was said.
-        _wait(newsroom, slot, "; ".join(f"{each.check}: {each.what}" for each in drafted.errors))
+        _wait(newsroom, slot, f"{wrong}; once that is mended it must be approved, since schedule.unapproved is skip")
         return
     with newsroom.database.write() as session:
         row = desk.lock(session, slot.name)
-        if row.stance == Stance.NONE and ledger.find(session, slot.name) is None:
+        if row.stance == Stance.NONE and row.waits_since is None and ledger.find(session, slot.name) is None:
             why = "nobody had approved it when it opened, and schedule.unapproved is skip"
+            row.waits_since = newsroom.now()
             desk.take_stance(row, Stance.SKIPPED, CLOCK, newsroom.now(), why)
             desk.write(session, slot.name, Kind.SKIP, {"why": why}, CLOCK, newsroom.now())
             _tell(session, newsroom, "waits", _editors(newsroom), slot, {"why": why, "skipped": "yes"})

@@ -183,7 +183,8 @@ def _take_out(
     """
     pinned: dict[int, Chosen] = {}
     rest = list(ranked)
-    of = {canonical_url(story.url): (story, each) for each in ranked for story in (each.story, *each.also)}
+    # Of two tellings under one address the one that is linked comes last, and so is the one that is found.
+    of = {canonical_url(story.url): (story, each) for each in ranked for story in (*each.also, each.story)}
     for page, place in sorted(places.items(), key=lambda item: item[1]):
         if page not in of:
             continue

@@ -135,6 +135,8 @@ def approve(newsroom: Newsroom, slot: Slot, by: str = "", seen: str = "") -> Rep
         if row.stance == Stance.SKIPPED:
             raise DecisionNeeded(_objection(row))
         issue = _frozen_in(session, slot, drafted, newsroom.now())
+        if seen and seen != issue.digest:
+            raise DecisionNeeded(f"{slot.name} was approved meanwhile as it is now: look again")
         if issue.state == IssueState.APPROVED:
             desk.write(session, slot.name, Kind.APPROVE, {"digest": issue.digest}, by, newsroom.now())
         if row.stance == Stance.HELD:
@@ -188,6 +190,7 @@ def publish(
     slot: Slot,
     *,
     anyway: bool = False,
+    only_approved: bool = False,
     agree: Callable[[RenderedIssue, int], bool] = lambda _issue, _readers: True,
     progress: Callable[[int, int], None] = lambda _settled, _copies: None,
 ) -> Report:
@@ -198,6 +201,7 @@ def publish(
         slot: which issue.
         anyway: begin though the slot has not opened yet, or its grace is over. Once the audience is
             enrolled that decision has been taken, and the issue is finished whenever this is called.
+        only_approved: begin only with what is approved, and draft nothing.
         agree: asked with the issue and the number of its readers before they are enrolled.
         progress: told how many copies of the issue are settled, and of how many.
 
@@ -207,6 +211,8 @@ def publish(
         ProviderError: the provider stands in the way; the issue is paused and nothing is lost.
     """
     issue = _frozen(newsroom, slot)
+    if issue is None and only_approved:
+        raise DecisionNeeded(f"the approval of {slot.name} was voided meanwhile; nothing was sent")
     if issue is None or issue.state == IssueState.APPROVED:
         _see_that_nobody_objects(newsroom, slot)
         _see_that_it_is_due(newsroom, slot, anyway=anyway)
@@ -336,15 +342,16 @@ def publish_due(newsroom: Newsroom) -> Report | None:
     if spread:
         return publish(newsroom, _slot_of(newsroom, spread.slot))
     with newsroom.database.read() as session:
-        ordered = next(iter(desk.ordered(session)), None)
+        ordered = next(iter(desk.ordered(session, newsroom.now())), None)
     if ordered:
-        return publish(newsroom, _slot_of(newsroom, ordered), anyway=True)
+        return publish(newsroom, _slot_of(newsroom, ordered), anyway=True, only_approved=True)
     slot = newsroom.schedule.due(newsroom.now())
     if slot is None:
         return None
     with newsroom.database.read() as session:
         issue, stance = ledger.find(session, slot.name), desk.slot(session, slot.name).stance
-    if stance != Stance.NONE or (issue is None and newsroom.config.timetable.unapproved != "send"):
+    only_approved = newsroom.config.timetable.unapproved != "send"
+    if stance not in (Stance.NONE, Stance.ORDERED) or (issue is None and only_approved):
         return None
     if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING):
         waits = issue.state != IssueState.PAUSED or issue.resume_at is None or newsroom.now() < issue.resume_at
@@ -352,7 +359,7 @@ def publish_due(newsroom: Newsroom) -> Report | None:
             return None
     if issue is None:
         _see_that_the_week_was_looked_at(newsroom)
-    return publish(newsroom, slot)
+    return publish(newsroom, slot, only_approved=only_approved)
 
 
 def _slot_of(newsroom: Newsroom, name: str) -> Slot:
@@ -425,7 +432,9 @@ def _enrol(newsroom: Newsroom, slot: Slot, drafted: Draft | None) -> IssueRow:
         if row.stance in (Stance.HELD, Stance.SKIPPED):
             raise DecisionNeeded(_objection(row))
         issue = _frozen_in(session, slot, drafted, newsroom.now())
-        desk.take_stance(row, Stance.NONE, row.by, newsroom.now())
+        # What was ordered is gone on with after a crash or a pause, whatever the time is.
+        if row.stance != Stance.ORDERED:
+            desk.take_stance(row, Stance.NONE, row.by, newsroom.now())
         ledger.enrol(session, issue, newsroom.now(), newsroom.audience)
         session.refresh(issue)
         return issue
