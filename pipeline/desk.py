@@ -144,7 +144,8 @@ def _after(found: Edits, deed: Deed) -> Edits:
     page = str(about.get("page", ""))
     match deed.kind:
         case Kind.MOVE | Kind.SWAP | Kind.ADD | Kind.DROP:
-            places = {each: place for place, each in enumerate(about["pages"], 1)}
+            as_it_was = {each: place for each, place in found.places.items() if each != page}
+            places = {each: place for place, each in enumerate(about["pages"], 1)} if "pages" in about else as_it_was
             dropped = {page} if deed.kind is Kind.DROP else set()
             changed = {"places": places, "dropped": (found.dropped | dropped) - places.keys()}
         case Kind.PIN:

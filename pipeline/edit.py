@@ -81,8 +81,11 @@ class Desk:
 
     def drop(self, page: str) -> int:
         """Take a story out of the selection, or keep one from coming into it; the next best takes its place."""
-        self._known(page)
-        return self._write(Kind.DROP, {"page": page, "pages": [each for each in self._pages() if each != page]})
+        pages = self._pages()
+        about: dict[str, Any] = {"page": self._known(page)}
+        # What was not in the selection leaves it as open as it was.
+        about |= {"pages": [each for each in pages if each != page]} if page in pages else {}
+        return self._write(Kind.DROP, about)
 
     def pin(self, page: str) -> int:
         """Keep a story where it is, whatever comes in."""
@@ -101,7 +104,7 @@ class Desk:
         Raises:
             UsageError: it is no address of the web, or cannot be read and has no title.
         """
-        address, wanted = url.strip(), _clean("title", title) or ""
+        address, wanted = url.strip(), clean("title", title) or ""
         if not _is_address(address):
             raise UsageError("that is no address of a page: write one such as https://example.org/story")
         story = self._told(address)

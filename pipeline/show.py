@@ -384,7 +384,7 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int) -> str:
         IssueState.SENDING: "On its way.",
         IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",
         IssueState.SENT: "Every reader is accounted for.",
-        IssueState.NEEDS_DECISION: f"It is over, and nobody can tell of some copies: `friday report {stands.slot.name}` names them.",
+        IssueState.NEEDS_DECISION: f"Nobody can tell of some copies: `friday report {stands.slot.name}` names them.",
     }
     return sentences[stands.state]
 

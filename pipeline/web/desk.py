@@ -16,7 +16,7 @@ from fastapi import FastAPI, Form, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from pipeline import desk as rows
-from pipeline import edit, gate, inbox, show
+from pipeline import edit, gate, show
 from pipeline import publish as route
 from pipeline.desk import CHANGES
 from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Desk, EditedMeanwhile, clean
@@ -129,7 +129,8 @@ def add_desk(app: FastAPI, frame: Frame) -> None:
         stands = gate.standing(newsroom, slot)
         others = [deed for deed in stands.deeds if deed.id > after and deed.by != me]
         here = visitors.come(slot.name, me, newsroom.now())
-        told = [{"by": deed.by, "at": _at(newsroom, deed.at), "what": show.deed_text(deed, {})} for deed in others]
+        titles = gate.titles(newsroom, others)
+        told = [{"by": deed.by, "at": _at(newsroom, deed.at), "what": show.deed_text(deed, titles)} for deed in others]
         return JSONResponse({"state": stands.state, "others": told, "here": here})
 
     _add_changes(app, frame, slot_of)
@@ -350,13 +351,9 @@ def _card(drafted: Draft, chosen: Chosen, place: int, line: Line | None) -> Card
 
 
 def _titles(newsroom: Newsroom, stands: Standing, drafted: Draft | None) -> dict[str, str]:
-    """The titles of the stories that the history speaks of."""
-    pages = {str(deed.about[key]) for deed in stands.deeds for key in ("page", "other") if deed.about.get(key)}
-    with newsroom.database.read() as session:
-        titles = {page: story.title for page, story in inbox.told_on(session, pages).items()}
-    if drafted:
-        titles |= {card.page: card.line.title for card in _cards(drafted) if card.line}
-    return titles
+    """The titles of the stories that the history speaks of, as they are now."""
+    now = {card.page: card.line.title for card in _cards(drafted) if card.line} if drafted else {}
+    return gate.titles(newsroom, stands.deeds) | now
 
 
 def _coming(newsroom: Newsroom) -> Slot:
