@@ -19,9 +19,10 @@ and a nervous operator are all handled by one sentence: call `publish(slot)` aga
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from itertools import count
+from zoneinfo import ZoneInfo, available_timezones
 
 from pipeline import inbox, ledger
 from pipeline.books import IssueRow, IssueState, Pause
@@ -35,7 +36,7 @@ from pipeline.newsroom import Newsroom, is_running
 from pipeline.pick import pick
 from pipeline.proof import proof
 from pipeline.render import render
-from pipeline.schedule import Timing, instant
+from pipeline.schedule import Timing
 from subscribers import roll
 
 # Collecting itself may take a while, and rings a little late.
@@ -138,12 +139,14 @@ def publish(
         slot: which issue.
         anyway: begin though the slot has not opened yet, or its grace is over. Once the audience is
             enrolled that decision has been taken, and the issue is finished whenever this is called.
+            Where readers have hours of their own, no copy leaves before its reader's hour, whoever calls.
         agree: asked with the issue and the number of its readers before they are enrolled.
         progress: told how many copies of the issue are settled, and of how many.
 
     Raises:
         ContentError: a finding blocks it; nothing was written.
-        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; or a person has paused the issue.
+        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; or a person has paused the issue, or
+            the rest of its readers have their hour later.
         ProviderError: the provider stands in the way; the issue is paused and nothing is lost.
     """
     issue = _frozen(newsroom, slot)
@@ -263,30 +266,44 @@ def rehearse(newsroom: Newsroom, slot: Slot) -> Rehearsal:
 def publish_due(newsroom: Newsroom) -> Report | None:
     """What the clock rings for: publish the slot that is due, unless that is done or waits for a person.
 
-    An issue that was paused for what may pass by itself is tried again when it is time, and one that is spread
-    over days goes on with each of them, however long its slot is over. A machine that was off must look at the
-    week before it picks from it.
+    What was begun goes on first. A machine that was off must look at the week before it picks from it.
 
     Raises:
         FridayError: as `publish` does.
     """
-    with newsroom.database.read() as session:
-        spread = ledger.to_go_on_with(session, newsroom.now(), spreads=newsroom.ramp is not None)
-    if spread:
-        # Not by the schedule, which may have another weekday by now.
-        day = date.fromisoformat(spread.slot)
-        return publish(newsroom, Slot(day, instant(day, newsroom.schedule.at, newsroom.schedule.zone)))
+    begun = _to_go_on_with(newsroom)
+    if begun:
+        return publish(newsroom, begun)
     slot = newsroom.schedule.due(newsroom.now())
     if slot is None:
         return None
     issue = _frozen(newsroom, slot)
-    if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING):
-        waits = issue.state != IssueState.PAUSED or issue.resume_at is None or newsroom.now() < issue.resume_at
-        if waits:
-            return None
+    if issue and issue.state != IssueState.APPROVED:
+        return None
     if issue is None:
         _see_that_the_week_was_looked_at(newsroom)
     return publish(newsroom, slot)
+
+
+def _to_go_on_with(newsroom: Newsroom) -> Slot | None:
+    """The slot of the oldest issue that goes on by itself now.
+
+    An issue that was interrupted, or paused for what may pass by itself or until the next readers' hour, does so from
+    the opening of its slot until the closing; one that a ramp spreads over days however long its slot is over.
+    """
+    now = newsroom.now()
+    with newsroom.database.read() as session:
+        issues = ledger.to_go_on_with(session, now)
+    for issue in issues:
+        # Not by the slots of the schedule, which may have another weekday by now; nor need it have readers' hours still.
+        day = date.fromisoformat(issue.slot)
+        by_hours = newsroom.schedule.reader_time or issue.paused_by == Pause.ZONES
+        schedule = replace(newsroom.schedule, reader_time=by_hours)
+        slot = Slot(day, schedule.opening(day))
+        spreads = newsroom.ramp is not None and issue.paused_by != Pause.TROUBLE
+        if issue.paused_by == Pause.RAMP or spreads or slot.at <= now <= schedule.closing(slot):
+            return slot
+    return None
 
 
 def report(newsroom: Newsroom, slot: Slot) -> Report:
@@ -359,9 +376,17 @@ def _enrol(newsroom: Newsroom, slot: Slot, drafted: Draft | None) -> IssueRow:
         issue = ledger.find(session, slot.name) or (ledger.freeze(session, drafted, newsroom.now()) if drafted else None)
         if issue is None:
             raise DecisionNeeded(f"the approval of {slot.name} was voided meanwhile: look at it again")
-        ledger.enrol(session, issue, newsroom.now(), newsroom.audience)
+        ledger.enrol(session, issue, newsroom.now(), newsroom.audience, _hours(newsroom, slot))
         session.refresh(issue)
         return issue
+
+
+def _hours(newsroom: Newsroom, slot: Slot) -> Callable[[str], datetime] | None:
+    """What tells when it is time in a zone, if readers have hours of their own; no zone is as good as the newsletter's."""
+    if not newsroom.schedule.reader_time:
+        return None
+    known = available_timezones()
+    return lambda zone: newsroom.schedule.hour(slot.day, ZoneInfo(zone) if zone in known else None)
 
 
 def _go_on(newsroom: Newsroom, issue: IssueRow) -> IssueRow:

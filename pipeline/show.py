@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.books import IssueState, Pause
+from pipeline.books import DeliveryState, IssueState, Pause
 from pipeline.collect import Visit
+from pipeline.hours import Hour
 from pipeline.issue import Chosen, Draft, Finding, Reason
 from pipeline.ledger import Report
 from pipeline.publish import Rehearsal
 from pipeline.schedule import Timing
 from subscribers.exchange import Imported
+
+_MOST_ZONES = 2
 
 
 def visit_line(visit: Visit) -> str:
@@ -161,6 +164,7 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"{report.excluded:,} suppressed and not enrolled"
     if report.fates:
         yield "Told of them since: " + ", ".join(f"{number:,} {_words(fate)}" for fate, number in report.fates.items())
+    yield from map(_hour, report.hours)
     if report.paused_by == Pause.PERSON:
         yield f"Paused by a person; `friday resume {report.slot}` lets it go on."
     elif report.trouble:
@@ -173,6 +177,15 @@ def report_lines(report: Report) -> Iterator[str]:
         for each in report.unknown:
             yield f"   {each.address}  since {each.since:%Y-%m-%d %H:%M} UTC  {each.reason}"
         yield f"Decide by `friday resolve {report.slot} --accepted`, `--resend` or `--skip`, or one by one with `--reader`."
+
+
+def _hour(hour: Hour) -> str:
+    """How far the readers of one hour have come, on one line."""
+    first, more = hour.zones[:_MOST_ZONES], len(hour.zones) - _MOST_ZONES
+    zones = ", ".join(zone or "no zone of their own" for zone in first) + (f" and {more} more" if more > 0 else "")
+    readers = sum(hour.counts.values())
+    settled = readers - hour.counts.get(DeliveryState.PENDING, 0) - hour.counts.get(DeliveryState.SENDING, 0)
+    return f"   {hour.due_at:%a %H:%M} UTC  {settled:,} of {readers:,} settled  {zones}".rstrip()
 
 
 def report_json(report: Report) -> dict[str, Any]:
@@ -192,4 +205,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "trouble": report.trouble,
         "paused_by": report.paused_by,
         "fates": report.fates,
+        "hours": [
+            {"due_at": each.due_at.isoformat(), "zones": list(each.zones), "counts": each.counts} for each in report.hours
+        ],
     }
