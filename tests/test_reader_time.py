@@ -23,7 +23,7 @@ from pipeline.newsroom import Newsroom
 from pipeline.show import report_json, report_lines
 from subscribers import roll
 from subscribers.models import Subscriber, Why
-from tests.conftest import FRIDAY, FakeProvider, World
+from tests.conftest import FRIDAY, FakeProvider, World, by_reader_time
 from tests.test_friday import Killed
 
 pytestmark = pytest.mark.slow
@@ -143,11 +143,6 @@ def other_runner(newsroom: Newsroom, name: str, provider: FakeProvider | None = 
     made = replace(newsroom, provider=provider or newsroom.provider, stopping=threading.Event())
     made.__dict__["runner"] = f"elsewhere/{name}/1.00"
     return made
-
-
-def by_reader_time(newsroom: Newsroom, *, on: bool = True, **more: Any) -> Newsroom:
-    timetable = newsroom.config.timetable.model_copy(update={"reader_time": on})
-    return replace(newsroom, config=replace(newsroom.config, timetable=timetable, **more))
 
 
 def begin(world: World, day: date = DAY, **options: Any) -> Friday:
@@ -362,6 +357,19 @@ def test_an_issue_that_was_told_to_stop_goes_on_by_itself_long_after_its_slot_ha
     assert friday.standing()[0] == IssueState.SENDING
     friday.ring()
     assert sorted(friday.got()) == sorted(friday.zones.values())
+
+
+def test_what_was_interrupted_before_its_slot_opens_goes_on_by_itself_when_it_does(friday: Friday) -> None:
+    friday.read_by(*ROUND)
+    friday.now = friday.slot.at - timedelta(hours=1)
+    stopped = other_runner(friday.newsroom, "stopped")
+    stopped.stopping.set()
+    with pytest.raises(DecisionNeeded, match="goes on where it stopped"):
+        route.publish(stopped, friday.slot, anyway=True)
+    assert route.publish_due(friday.newsroom) is None
+    friday.now = friday.slot.at
+    friday.ring()
+    assert friday.standing() == (IssueState.PAUSED, Pause.ZONES, friday.hour(ROUND[0]))
 
 
 def test_an_outage_is_tried_again_by_itself_at_whoevers_hour_it_comes(friday: Friday) -> None:
