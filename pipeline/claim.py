@@ -15,6 +15,7 @@ from sqlmodel import Session, col, select, update
 from pipeline.batches import FEW, IN_ORDER, IS_PENDING, Batch, copies_for, move_copies, pending_of
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, IssueRow, IssueState
 from pipeline.database import Utc
+from pipeline.hours import is_due
 from pipeline.issue import Copy, Parcel, RenderedIssue
 from pipeline.rows import Rows, columns, execute, is_postgres
 from subscribers.models import State, Subscriber, Suppression
@@ -25,11 +26,15 @@ _KEY_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How much to claim: up to `calls` batches of up to `size` copies, and no more than `most` copies in all."""
+    """How much to claim: up to `calls` batches of up to `size` copies, and no more than `most` copies in all.
+
+    Where the issue goes `by_hours`, only copies whose hour has come.
+    """
 
     size: int
     calls: int
     most: int
+    by_hours: bool = False
 
     @property
     def copies(self) -> int:
@@ -51,7 +56,7 @@ def claim(session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wa
     and nobody can leave between the question and the commit. The caller commits before the first byte leaves.
     """
     skipped = 0
-    while rows := _pending(session, issue, rendered, wanted.copies, now):
+    while rows := _pending(session, issue, rendered, wanted, now):
         # Copies that were refused or put off alone stand last, and go one by one.
         rows = [row for row in rows if not row.suspect] if not rows[0].suspect else rows[:1]
         for reason in set(map(attrgetter("barred"), rows)) - {""}:
@@ -61,7 +66,7 @@ def claim(session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wa
         if rows:
             taken = list(islice(_cut(rows, wanted.size), wanted.calls))
             return Claim(_new_batches(session, issue, taken, runner, now), skipped)
-    return Claim([], skipped + _skip_the_erased(session, issue, now))
+    return Claim([], skipped + _skip_the_erased(session, issue, wanted, now))
 
 
 class _Pending(NamedTuple):
@@ -74,23 +79,27 @@ class _Pending(NamedTuple):
     copy: Copy
 
 
-def _pending(session: Session, issue: IssueRow, rendered: RenderedIssue, most: int, now: datetime) -> list[_Pending]:
-    """The first pending copies, those that are suspect last."""
+def _pending(session: Session, issue: IssueRow, rendered: RenderedIssue, wanted: Wanted, now: datetime) -> list[_Pending]:
+    """The first pending copies that may leave now, those that are suspect last."""
+    given = {"issue": issue.id, "most": wanted.copies, "now": now}
     if not is_postgres(session):
-        found = columns(session, _WITH_READERS, issue=issue.id, most=most, now=now)
+        found = columns(session, _WITH_READERS[wanted.by_hours], **given)
     else:
         # Locked first and looked at afterwards: what another transaction has committed until then is seen, and
         # whoever leaves now waits for us. Suppressing locks the subscriber too. SQLite's writers take turns.
-        locked = session.connection().execute(_LOCKED, {"issue": issue.id, "most": most}).scalars().all()
+        locked = session.connection().execute(_LOCKED[wanted.by_hours], given).scalars().all()
         found = columns(session, _WITH_LOCKED_READERS, ids=locked, now=now)
     suspect, ids, caps, barred, *readers = found
     return sorted(map(_Pending._make, zip(suspect, ids, caps, barred, copies_for(rendered, *readers), strict=True)))
 
 
 _IS_SENDING = exists().where(col(IssueRow.id) == bindparam("issue"), col(IssueRow.state) == IssueState.SENDING)
-_FIRST = (col(DeliveryRow.issue_id) == bindparam("issue")) & IS_PENDING & _IS_SENDING
+_PENDING = (col(DeliveryRow.issue_id) == bindparam("issue")) & IS_PENDING & _IS_SENDING
+_NOW = bindparam("now", type_=Utc())
+# By whether the issue goes by hours.
+_FIRST = {by_hours: _PENDING & is_due(_NOW, by_hours=by_hours) for by_hours in (False, True)}
 _IS_ACTIVE = col(Subscriber.state) == State.ACTIVE.value
-_IS_PAUSED = col(Subscriber.paused_until) > bindparam("now", type_=Utc())
+_IS_PAUSED = col(Subscriber.paused_until) > _NOW
 _READERS = (
     select(DeliveryRow.suspect, DeliveryRow.id, DeliveryRow.cap)
     .add_columns(
@@ -102,20 +111,23 @@ _READERS = (
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
     .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
 )
-_WITH_READERS = _READERS.where(_FIRST).order_by(*IN_ORDER).limit(bindparam("most"))
+_WITH_READERS = {
+    by_hours: _READERS.where(first).order_by(*IN_ORDER).limit(bindparam("most")) for by_hours, first in _FIRST.items()
+}
 _WITH_LOCKED_READERS = _READERS.where(col(DeliveryRow.id) == func.any(bindparam("ids", type_=ARRAY(Integer))))
-_LOCKED = (
-    select(DeliveryRow.id)
+_LOCKED = {
+    by_hours: select(DeliveryRow.id)
     .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
-    .where(_FIRST)
+    .where(first)
     .order_by(*IN_ORDER)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, key_share=True, of=[DeliveryRow, Subscriber])
-)
+    for by_hours, first in _FIRST.items()
+}
 
 
-def _skip_the_erased(session: Session, issue: IssueRow, now: datetime) -> int:
-    nobody = pending_of(issue) & col(DeliveryRow.subscriber_id).is_(None)
+def _skip_the_erased(session: Session, issue: IssueRow, wanted: Wanted, now: datetime) -> int:
+    nobody = pending_of(issue) & is_due(now, by_hours=wanted.by_hours) & col(DeliveryRow.subscriber_id).is_(None)
     return move_copies(session, nobody, (DeliveryState.PENDING,), DeliveryState.SKIPPED, now, "erased")
 
 

@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from pipeline import batches, ledger
+from pipeline import batches, hours, ledger
 from pipeline.batches import Batch, Left
 from pipeline.books import DeliveryState, IssueRow, IssueState, Pause
 from pipeline.claim import Claim, Wanted, claim
@@ -128,13 +128,17 @@ class Delivery:
     _total: int = 0
     _dry: bool = False
     _asked_log: bool = False
+    _by_hours: bool = False
 
     def run(self) -> None:
         """Send until no copy of the issue is pending or on the way, then close it.
 
+        Where readers have hours of their own, send to those whose hour has come, and pause it until the next.
+
         Raises:
             ProviderError: the issue is paused; what it says is what to look at.
-            DecisionNeeded: it was asked to stop, or a person or the ramp has paused it; what was in flight is settled.
+            DecisionNeeded: it was asked to stop, a person or the ramp has paused it, or the other readers have their
+                hour later; what was in flight is settled.
         """
         limits = self.provider.limits
         self._rendered = self.issue.rendered
@@ -245,7 +249,7 @@ class Delivery:
             done += lost
         if room <= len(retried) or not most:
             return Claim(retried, 0), done
-        wanted = Wanted(self._size, room - len(retried), most)
+        wanted = Wanted(self._size, room - len(retried), most, self._by_hours)
         claimed, skipped = claim(session, self.issue, self._rendered, wanted, self.runner, self.now())
         return Claim(retried + claimed, skipped), done + skipped
 
@@ -320,7 +324,12 @@ class Delivery:
             if session.get_one(IssueRow, self.issue.id).state != IssueState.SENDING:
                 return False
             on_the_way = batches.is_on_the_way(session, self.issue)
+            waits = self._by_hours and hours.all_later(session, self.issue, self.now())
         if self._again:
+            return True
+        if waits:
+            if not self._asks_about_the_unknown():
+                self._keep(lambda session: ledger.rest(session, self.issue, self.now()))
             return True
         if on_the_way:
             if not self._take_up_what_was_left():
@@ -392,6 +401,7 @@ class Delivery:
         """Whether any copy was accepted before."""
         with self.database.read() as session:
             counts = ledger.tally(session, self.issue)
+            self._by_hours = hours.goes_by_hours(session, self.issue)
         counts.pop(DeliveryState.EXCLUDED, None)
         self._total = counts.total()
         self._done = self._total - counts[DeliveryState.PENDING] - counts[DeliveryState.SENDING]

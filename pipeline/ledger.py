@@ -5,12 +5,13 @@ the state it leaves, so a second process that does the same finds nothing to do.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, case, cast, insert, literal, literal_column, text
+from sqlalchemy import ColumnElement, Select, Text, bindparam, case, cast, insert, literal, literal_column, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, func, select, update
 
@@ -18,6 +19,7 @@ from pipeline.batches import is_on_the_way, move_copies
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, Pause, ToldRow
 from pipeline.database import Utc
 from pipeline.errors import DecisionNeeded, UsageError
+from pipeline.hours import Hour, all_later, hours_of, progress
 from pipeline.issue import Copy, Draft, Receipt, Slot, Story
 from pipeline.settle import believe
 from subscribers import roll
@@ -38,7 +40,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How an issue stands: each of the `enrolled` readers is in exactly one of `counts`."""
+    """How an issue stands: each of the `enrolled` readers is in exactly one of `counts`, and in one of the `hours` if any."""
 
     slot: str
     number: int
@@ -51,6 +53,7 @@ class Report:
     trouble: str
     paused_by: str
     fates: dict[str, int]
+    hours: tuple[Hour, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,13 @@ def reopen(session: Session, slot: str) -> None:
         raise DecisionNeeded(what)
 
 
-def enrol(session: Session, issue: IssueRow, now: datetime, audience: ColumnElement[bool] | None = None) -> None:
+def enrol(
+    session: Session,
+    issue: IssueRow,
+    now: datetime,
+    audience: ColumnElement[bool] | None = None,
+    hours: Callable[[str], datetime] | None = None,
+) -> None:
     """Write down the audience, once: a delivery for every active subscriber, or an exclusion with its reason.
 
     An issue that was enrolled before is left as it is.
@@ -165,6 +174,8 @@ def enrol(session: Session, issue: IssueRow, now: datetime, audience: ColumnElem
         issue: whose readers.
         now: when; whoever has paused for longer is not of the audience.
         audience: a condition on `Subscriber`, or None for everybody.
+        hours: when it is time in a zone, if each reader has an hour of their own; the copies then lie in the order of
+            the hours, so that those that may leave are found first.
     """
     if not _move_issue(session, issue, (IssueState.APPROVED,), state=IssueState.SENDING, enrolled_at=now):
         return
@@ -173,7 +184,8 @@ def enrol(session: Session, issue: IssueRow, now: datetime, audience: ColumnElem
     if postgres:
         ref = func.replace(cast(func.gen_random_uuid(), Text), "-", "")
     barred = col(Suppression.why)
-    copies = (
+    wanted = [roll.is_wanted(now), *([] if audience is None else [audience])]
+    copies: Select[Any] = (
         select(
             literal(issue.id),
             col(Subscriber.id),
@@ -184,11 +196,14 @@ def enrol(session: Session, issue: IssueRow, now: datetime, audience: ColumnElem
             literal(now, Utc()),
         )  # type: ignore[call-overload]  # more columns than sqlmodel has overloads for
         .join(Suppression, col(Suppression.key) == col(Subscriber.key), isouter=True)
-        .where(roll.is_wanted(now), *([] if audience is None else [audience]))
-        .order_by(col(Subscriber.id))
+        .where(*wanted)
     )
     columns = ["issue_id", "subscriber_id", "ref", "state", "reason", "suspect", "changed_at"]
-    session.execute(insert(DeliveryRow).from_select(columns, copies))
+    if hours:
+        hour, named, is_of_zone = hours_of(session, wanted, hours)
+        columns.append("due_at")
+        copies = copies.add_columns(hour).join(named, is_of_zone, isouter=True).order_by(hour)
+    session.execute(insert(DeliveryRow).from_select(columns, copies.order_by(col(Subscriber.id))))
     if postgres:
         # It would look by itself only after a minute, and until then plan as for an empty table.
         session.execute(text("ANALYZE deliveries"))
@@ -202,6 +217,16 @@ def pause(session: Session, issue: IssueRow, by: Pause, trouble: str, resume_at:
     lock(session, issue.id)
     paused = {"state": IssueState.PAUSED, "paused_by": by, "trouble": trouble, "resume_at": resume_at}
     return _move_issue(session, issue, (IssueState.SENDING,), **paused)
+
+
+def rest(session: Session, issue: IssueRow, now: datetime) -> bool:
+    """Pause an issue until the next of its readers' hours, if every copy that is on the way waits for one."""
+    later = all_later(session, issue, now)
+    if later is None:
+        return False
+    readers = "1 reader has the hour" if later.copies == 1 else f"{later.copies:,} readers have their hour"
+    trouble = f"{readers} later; it goes on by itself at {later.first:%H:%M UTC on %A, %d %B}"
+    return pause(session, issue, Pause.ZONES, trouble, later.first)
 
 
 def resume(session: Session, issue: IssueRow) -> bool:
@@ -251,13 +276,11 @@ def _unknown_of(issue: IssueRow) -> ColumnElement[bool]:
     return (col(DeliveryRow.issue_id) == issue.id) & unknown
 
 
-def to_go_on_with(session: Session, now: datetime, *, spreads: bool) -> IssueRow | None:
-    """The oldest issue that a ramp has paused until now or earlier; where issues are spread, also one that was interrupted."""
-    due = (
-        (col(IssueRow.state) == IssueState.PAUSED) & (col(IssueRow.paused_by) == Pause.RAMP) & (col(IssueRow.resume_at) <= now)
-    )
-    which = due | (col(IssueRow.state) == IssueState.SENDING) if spreads else due
-    return session.exec(select(IssueRow).where(which).order_by(col(IssueRow.slot)).limit(1)).first()
+def to_go_on_with(session: Session, now: datetime) -> Sequence[IssueRow]:
+    """The issues that were interrupted, or paused until now or earlier, the oldest first."""
+    over = (col(IssueRow.state) == IssueState.PAUSED) & (col(IssueRow.resume_at) <= now)
+    which = over | (col(IssueRow.state) == IssueState.SENDING)
+    return session.exec(select(IssueRow).where(which).order_by(col(IssueRow.slot))).all()
 
 
 def undecided(session: Session, since: datetime) -> Sequence[IssueRow]:
@@ -346,6 +369,7 @@ def report(session: Session, issue: IssueRow) -> Report:
         trouble=issue.trouble,
         paused_by=issue.paused_by,
         fates=fates(session, issue),
+        hours=progress(session, issue),
     )
 
 

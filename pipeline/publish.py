@@ -20,9 +20,10 @@ and a nervous operator are all handled by one sentence: call `publish(slot)` aga
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import count
+from zoneinfo import ZoneInfo, available_timezones
 
 from sqlmodel import Session
 
@@ -201,13 +202,15 @@ def publish(
         slot: which issue.
         anyway: begin though the slot has not opened yet, or its grace is over. Once the audience is
             enrolled that decision has been taken, and the issue is finished whenever this is called.
+            Where readers have hours of their own, no copy leaves before its reader's hour, whoever calls.
         only_approved: begin only with what is approved, and draft nothing.
         agree: asked with the issue and the number of its readers before they are enrolled.
         progress: told how many copies of the issue are settled, and of how many.
 
     Raises:
         ContentError: a finding blocks it; nothing was written.
-        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; or a person has paused the issue.
+        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; or a person has paused the issue, or
+            the rest of its readers have their hour later.
         ProviderError: the provider stands in the way; the issue is paused and nothing is lost.
     """
     issue = _frozen(newsroom, slot)
@@ -330,17 +333,14 @@ def rehearse(newsroom: Newsroom, slot: Slot) -> Rehearsal:
 def publish_due(newsroom: Newsroom) -> Report | None:
     """What the clock rings for: publish the slot that is due, unless that is done or waits for a person.
 
-    An issue that was paused for what may pass by itself is tried again when it is time, and one that is spread
-    over days goes on with each of them, however long its slot is over. A machine that was off must look at the
-    week before it picks from it.
+    What was begun goes on first. A machine that was off must look at the week before it picks from it.
 
     Raises:
         FridayError: as `publish` does.
     """
-    with newsroom.database.read() as session:
-        spread = ledger.to_go_on_with(session, newsroom.now(), spreads=newsroom.ramp is not None)
-    if spread:
-        return publish(newsroom, _slot_of(newsroom, spread.slot))
+    begun = _to_go_on_with(newsroom)
+    if begun:
+        return publish(newsroom, begun)
     with newsroom.database.read() as session:
         ordered = next(iter(desk.ordered(session, newsroom.now())), None)
     if ordered:
@@ -353,10 +353,8 @@ def publish_due(newsroom: Newsroom) -> Report | None:
     only_approved = newsroom.config.timetable.unapproved != "send"
     if stance not in (Stance.NONE, Stance.ORDERED) or (issue is None and only_approved):
         return None
-    if issue and issue.state not in (IssueState.APPROVED, IssueState.SENDING):
-        waits = issue.state != IssueState.PAUSED or issue.resume_at is None or newsroom.now() < issue.resume_at
-        if waits:
-            return None
+    if issue and issue.state != IssueState.APPROVED:
+        return None
     if issue is None:
         _see_that_the_week_was_looked_at(newsroom)
     return publish(newsroom, slot, only_approved=only_approved)
@@ -366,6 +364,27 @@ def _slot_of(newsroom: Newsroom, name: str) -> Slot:
     """A slot by its name, though the schedule may have another weekday by now."""
     day = date.fromisoformat(name)
     return Slot(day, newsroom.schedule.opening(day))
+
+
+def _to_go_on_with(newsroom: Newsroom) -> Slot | None:
+    """The slot of the oldest issue that goes on by itself now.
+
+    An issue that was interrupted, or paused for what may pass by itself or until the next readers' hour, does so from
+    the opening of its slot until the closing; one that a ramp spreads over days however long its slot is over.
+    """
+    now = newsroom.now()
+    with newsroom.database.read() as session:
+        issues = ledger.to_go_on_with(session, now)
+    for issue in issues:
+        # Not by the slots of the schedule, which may have another weekday by now; nor need it have readers' hours still.
+        day = date.fromisoformat(issue.slot)
+        by_hours = newsroom.schedule.reader_time or issue.paused_by == Pause.ZONES
+        schedule = replace(newsroom.schedule, reader_time=by_hours)
+        slot = Slot(day, schedule.opening(day))
+        spreads = newsroom.ramp is not None and issue.paused_by != Pause.TROUBLE
+        if issue.paused_by == Pause.RAMP or spreads or slot.at <= now <= schedule.closing(slot):
+            return slot
+    return None
 
 
 def report(newsroom: Newsroom, slot: Slot) -> Report:
@@ -435,9 +454,17 @@ def _enrol(newsroom: Newsroom, slot: Slot, drafted: Draft | None) -> IssueRow:
         # What was ordered is gone on with after a crash or a pause, whatever the time is.
         if row.stance != Stance.ORDERED:
             desk.take_stance(row, Stance.NONE, row.by, newsroom.now())
-        ledger.enrol(session, issue, newsroom.now(), newsroom.audience)
+        ledger.enrol(session, issue, newsroom.now(), newsroom.audience, _hours(newsroom, slot))
         session.refresh(issue)
         return issue
+
+
+def _hours(newsroom: Newsroom, slot: Slot) -> Callable[[str], datetime] | None:
+    """What tells when it is time in a zone, if readers have hours of their own; no zone is as good as the newsletter's."""
+    if not newsroom.schedule.reader_time:
+        return None
+    known = available_timezones()
+    return lambda zone: newsroom.schedule.hour(slot.day, ZoneInfo(zone) if zone in known else None)
 
 
 def _go_on(newsroom: Newsroom, issue: IssueRow) -> IssueRow:

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any
 
-from pipeline.books import IssueState, Pause, Stance
+from pipeline.books import DeliveryState, IssueState, Pause, Stance
 from pipeline.collect import Visit
 from pipeline.desk import Deed, Kind
 from pipeline.gate import Standing
+from pipeline.hours import Hour
 from pipeline.issue import Chosen, Draft, Finding, Reason, Story, Term, Wording
 from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
@@ -31,6 +32,7 @@ _DEEDS = {
     Kind.SKIP: "skipped",
     Kind.SEND: "had it sent",
 }
+_MOST_ZONES = 2
 
 
 def visit_line(visit: Visit) -> str:
@@ -329,6 +331,7 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"{report.excluded:,} suppressed and not enrolled"
     if report.fates:
         yield "Told of them since: " + ", ".join(f"{number:,} {_words(fate)}" for fate, number in report.fates.items())
+    yield from map(_hour, report.hours)
     if report.paused_by == Pause.PERSON:
         yield f"Paused by a person; `friday resume {report.slot}` lets it go on."
     elif report.trouble:
@@ -341,6 +344,15 @@ def report_lines(report: Report) -> Iterator[str]:
         for each in report.unknown:
             yield f"   {each.address}  since {each.since:%Y-%m-%d %H:%M} UTC  {each.reason}"
         yield f"Decide by `friday resolve {report.slot} --accepted`, `--resend` or `--skip`, or one by one with `--reader`."
+
+
+def _hour(hour: Hour) -> str:
+    """How far the readers of one hour have come, on one line."""
+    first, more = hour.zones[:_MOST_ZONES], len(hour.zones) - _MOST_ZONES
+    zones = ", ".join(zone or "no zone of their own" for zone in first) + (f" and {more} more" if more > 0 else "")
+    readers = sum(hour.counts.values())
+    settled = readers - hour.counts.get(DeliveryState.PENDING, 0) - hour.counts.get(DeliveryState.SENDING, 0)
+    return f"   {hour.due_at:%a %H:%M} UTC  {settled:,} of {readers:,} settled  {zones}".rstrip()
 
 
 def report_json(report: Report) -> dict[str, Any]:
@@ -360,6 +372,9 @@ def report_json(report: Report) -> dict[str, Any]:
         "trouble": report.trouble,
         "paused_by": report.paused_by,
         "fates": report.fates,
+        "hours": [
+            {"due_at": each.due_at.isoformat(), "zones": list(each.zones), "counts": each.counts} for each in report.hours
+        ],
     }
 
 

@@ -159,6 +159,12 @@ class World:
         self.tell("Wire", *stories)
 
 
+def by_reader_time(newsroom: Newsroom, *, on: bool = True, **more: Any) -> Newsroom:
+    """A newsroom whose readers have hours of their own, or no longer have them."""
+    timetable = newsroom.config.timetable.model_copy(update={"reader_time": on})
+    return replace(newsroom, config=replace(newsroom.config, timetable=timetable, **more))
+
+
 WEEK = [
     ("Quillfern releases an open-weights model for radio astronomers", "It reads telescope noise faster than the old tools."),
     ("Court in Estravald rules that lyrics may not train a chatbot", "Judges sided with three songwriters after two years."),

@@ -285,20 +285,21 @@ def test_a_closed_issue_is_not_closed_again(book: Book) -> None:
     assert changed == {}
 
 
-def test_the_clock_goes_on_with_the_oldest_that_a_ramp_has_paused_until_now(book: Book) -> None:
+def test_to_go_on_with_are_the_interrupted_and_those_that_were_paused_until_now_from_the_oldest_on(book: Book) -> None:
     session = book.session
-    assert ledger.to_go_on_with(session, NOW, spreads=False) is None
-    assert ledger.to_go_on_with(session, NOW, spreads=True) is book.one
-    ledger.pause(session, book.one, Pause.TROUBLE, "down", NOW)
-    ledger.pause(session, book.other, Pause.RAMP, "tomorrow", NOW)
-    assert ledger.to_go_on_with(session, NOW - timedelta(seconds=1), spreads=True) is None
-    assert ledger.to_go_on_with(session, NOW, spreads=False) is book.other
-    ledger.resume(session, book.one)
-    ledger.pause(session, book.one, Pause.RAMP, "tomorrow", NOW)
-    assert ledger.to_go_on_with(session, NOW, spreads=False) is book.one
+    assert ledger.to_go_on_with(session, NOW) == [book.one, book.other]
+    for by in (Pause.TROUBLE, Pause.RAMP, Pause.ZONES):
+        ledger.resume(session, book.one)
+        ledger.pause(session, book.one, by, "until then", NOW)
+        assert ledger.to_go_on_with(session, NOW - timedelta(seconds=1)) == [book.other]
+        assert ledger.to_go_on_with(session, NOW) == [book.one, book.other]
     book.one.slot = "2026-12-11"
     session.flush()
-    assert ledger.to_go_on_with(session, NOW, spreads=False) is book.other
+    assert ledger.to_go_on_with(session, NOW) == [book.other, book.one]
+    ledger.pause(session, book.other, Pause.PERSON, "paused by a person")
+    ledger.resume(session, book.one)
+    ledger.pause(session, book.one, Pause.TROUBLE, "bad key")
+    assert ledger.to_go_on_with(session, NOW) == []
 
 
 def test_undecided_are_those_that_were_closed_since_then(book: Book) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import event
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, select, update
 
 from pipeline import deliver, events, ledger
 from pipeline import publish as route
@@ -29,7 +29,7 @@ from pipeline.newsroom import Newsroom
 from pipeline.providers import Limits
 from subscribers import roll
 from subscribers.models import Subscriber, Why
-from tests.conftest import Clock, World
+from tests.conftest import FRIDAY, Clock, World, by_reader_time
 from tests.test_friday import Killed
 
 pytestmark = pytest.mark.slow
@@ -38,6 +38,13 @@ EXAMPLES = int(os.environ.get("FRIDAY_MACHINE_EXAMPLES", "50"))
 STEPS = 12
 KEY_LIFETIME = timedelta(hours=24)
 SLOT = "2026-11-27"
+# With their hours: one that is past, the newsletter's, and two to come.
+ZONES = [
+    ("", FRIDAY),
+    ("America/New_York", datetime(2026, 11, 27, 14, tzinfo=UTC)),
+    ("Asia/Tokyo", datetime(2026, 11, 27, 0, tzinfo=UTC)),
+    ("Etc/GMT+12", datetime(2026, 11, 27, 21, tzinfo=UTC)),
+]
 DEAD: set[str] = set()
 ON_THE_WAY = {"pending", "sending", "unknown"}
 
@@ -232,6 +239,8 @@ class Machine(RuleBasedStateMachine):
             self.frozen = (issue.frozen, issue.digest, issue.number)
         self.addresses: list[str] = []
         self.enrolled: dict[str, str] = {}
+        # Of those who have one of their own.
+        self.hours: dict[str, datetime] = {}
         self.may_get: Counter[str] = Counter()
         self.told: set[str] = set()
         self.decided: set[str] = set()
@@ -332,6 +341,8 @@ class Machine(RuleBasedStateMachine):
         for copy in parcel.copies:
             if copy.address in self.gone and self.gone[copy.address] != parcel.key:
                 self.wrong.append("somebody was mailed after leaving")
+            if copy.address in self.hours and self.clock.at < self.hours[copy.address]:
+                self.wrong.append("somebody was mailed before the hour")
 
     def leave(self, address: str, how: Any) -> None:
         """Let a reader leave; under the key of a batch that has been claimed, and under no other, the copy may still go."""
@@ -340,14 +351,26 @@ class Machine(RuleBasedStateMachine):
             if how(session, address, self.clock()) is not False:
                 self.gone.setdefault(address, claimed.get(address))
 
-    @initialize(readers=st.integers(1, 12), copies=st.integers(1, 4), keyed=st.booleans(), bad=st.sampled_from([0, 0, 1, 5]))
-    def begin(self, readers: int, copies: int, *, keyed: bool, bad: int) -> None:
+    @initialize(
+        readers=st.integers(1, 12),
+        copies=st.integers(1, 4),
+        keyed=st.booleans(),
+        bad=st.sampled_from([0, 0, 1, 5]),
+        by_hours=st.booleans(),
+    )
+    def begin(self, readers: int, copies: int, *, keyed: bool, bad: int, by_hours: bool = False) -> None:
         self.addresses = [f"reader{number}@example.com" for number in range(1, readers + 1)]
         self.may_get.update(self.addresses)
+        self.newsroom = by_reader_time(self.newsroom, on=by_hours)
+        if by_hours:
+            self.hours = {address: ZONES[number % len(ZONES)][1] for number, address in enumerate(self.addresses)}
         self.provider = Provider(self, copies, keyed, f"reader{bad}@example.com")
         with self.database.write() as session:
             for address in self.addresses:
                 roll.add(session, address, self.clock())
+            for number, address in enumerate(self.addresses):
+                zone, _ = ZONES[number % len(ZONES)]
+                session.execute(update(Subscriber).where(col(Subscriber.key) == address).values(zone=zone))
 
     scripts = st.lists(st.sampled_from(FAULTS), min_size=1, max_size=6)
 

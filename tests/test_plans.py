@@ -4,15 +4,15 @@ import re
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import FrameType
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, event, insert, make_url, text
+from sqlalchemy import Connection, create_engine, event, insert, make_url, text, update
 from sqlmodel import Session, col, select
 
 from pipeline import events, ledger
@@ -25,7 +25,7 @@ from pipeline.issue import Event, Kind, Notice, Parcel, Receipt
 from pipeline.ledger import Decision
 from subscribers import roll
 from subscribers.models import Subscriber, Suppression, Why
-from tests.conftest import FRIDAY, FakeProvider, World, build_world
+from tests.conftest import FRIDAY, FakeProvider, World, build_world, by_reader_time
 from tests.test_friday import Killed
 
 pytestmark = pytest.mark.slow
@@ -44,6 +44,7 @@ READS_ALL = {
     "deliver._count": "the total that progress is told of, once a run",
     "ledger.report": "what a person asks for, once a run at its end",
     "ledger.resolve": "a person's decision, not a step of the loop",
+    "hours.all_later": "PostgreSQL: how many wait for later hours, once an hour before the issue rests",
     "batches.left_since": "what has left today, once a run and only where there is a warm-up",
 }
 SORTS = {
@@ -199,6 +200,34 @@ def play(world: World) -> None:
     route.resolve(world.newsroom, world.slot, Decision.ACCEPTED)
 
 
+FIRST_HOUR, SECOND_HOUR, LAST_HOUR = (datetime(2026, 11, *at, tzinfo=UTC) for at in ((26, 19), (27, 0), (27, 21)))
+ZONES = ("Pacific/Kiritimati", "Asia/Tokyo", "Etc/GMT+12")
+
+
+def put_into_zones(world: World) -> None:
+    with world.database.write() as session:
+        for place, zone in enumerate(ZONES):
+            session.execute(update(Subscriber).where(col(Subscriber.id) % len(ZONES) == place).values(zone=zone))
+
+
+def play_by_hours(world: World) -> None:
+    """A Friday of readers' hours, with a reader of each who leaves before it."""
+    world.tell_a_week()
+    world.subscribe(*(f"reader{number}" for number in range(60)))
+    put_into_zones(world)
+    send(world, DecisionNeeded)
+    world.clock.at = FIRST_HOUR
+    send(world, DecisionNeeded, "- mixed busy")
+    with world.database.write() as session:
+        for number in (10, 11, 12):
+            session.delete(roll.by_key(session, f"reader{number}@example.com"))
+    world.clock.at = SECOND_HOUR
+    send(world, DecisionNeeded, size=1)
+    world.clock.at = LAST_HOUR
+    send(world, None)
+
+
+SAID_BY_HOURS = "_pending _skip_the_erased is_on_the_way goes_by_hours all_later enrol hours_of progress pause".split()
 SAID_BY = """
 _count _pending _new_batches _move _move_each _skip_the_erased in_flight is_on_the_way take_over parcel_again settle
 _settle_one_by_one believe give_back let_go lose_sight reject left_since lost_sight_of found send_again enrol
@@ -389,6 +418,25 @@ MOMENTS: dict[str, Callable[[World], object]] = {
 }
 
 
+def hour_comes(world: World, at: datetime, ends: type[BaseException] | None) -> None:
+    world.clock.at = at
+    with pytest.raises(ends) if ends else nullcontext():
+        route.publish(world.with_provider(FakeProvider(1_000)), world.slot)
+
+
+def first_hour_begins(world: World) -> None:
+    world.clock.at = FIRST_HOUR
+    stop_after(world, 1)
+
+
+MOMENTS_BY_HOURS: dict[str, Callable[[World], object]] = {
+    "of a database that has looked at nothing yet": first_hour_begins,
+    "with the first hour begun": lambda _world: None,
+    "with two of three hours over": lambda world: hour_comes(world, SECOND_HOUR, DecisionNeeded),
+    "with all of it sent": lambda world: hour_comes(world, LAST_HOUR, None),
+}
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a statement would be carried out at a moment."""
@@ -404,9 +452,26 @@ class Plan:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def plans(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Plan]]:
     """Every statement of a Friday on which everything happens, as it would be carried out on a large newsletter."""
+    with two_worlds(request, tmp_path_factory) as worlds:
+        yield explain(*worlds, play, MOMENTS)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def plans_by_hours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Plan]]:
+    """Every statement of a Friday on which each reader has an hour of their own, as it would be carried out."""
+    with two_worlds(request, tmp_path_factory) as worlds:
+        for world in worlds:
+            world.newsroom = by_reader_time(world.newsroom)
+            world.clock.at = world.slot.at
+        yield explain(*worlds, play_by_hours, MOMENTS_BY_HOURS)
+
+
+@contextmanager
+def two_worlds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, World]]:
+    """A newsroom to rehearse in and a large one, on the kind of database that is asked for."""
     rehearsal, large = (tmp_path_factory.mktemp(name) for name in ("rehearsal", "large"))
     if request.param == "sqlite":
-        yield explain(*(build_world(folder, f"sqlite:///{folder}/friday.db") for folder in (rehearsal, large)))
+        yield build_world(rehearsal, f"sqlite:///{rehearsal}/friday.db"), build_world(large, f"sqlite:///{large}/friday.db")
         return
     server = request.getfixturevalue("postgres")
     names = [f"friday_{uuid.uuid4().hex[:12]}" for _ in range(2)]
@@ -415,22 +480,25 @@ def plans(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with admin.connect() as connection:
         for name in names:
             connection.execute(text(f"CREATE DATABASE {name}"))
-        yield explain(*(build_world(folder, url) for folder, url in zip((rehearsal, large), urls, strict=True)))
+        yield build_world(rehearsal, urls[0]), build_world(large, urls[1])
         for name in names:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
 
 
-def explain(rehearsal: World, large: World) -> list[Plan]:
+def explain(
+    rehearsal: World, large: World, played: Callable[[World], None], moments: Mapping[str, Callable[[World], object]]
+) -> list[Plan]:
     with overheard(rehearsal.database) as heard:
-        play(rehearsal)
+        played(rehearsal)
     rehearsal.database.engine.dispose()
     fill(large)
+    put_into_zones(large)
     made = []
-    for moment, come_to in MOMENTS.items():
+    for moment, come_to in moments.items():
         come_to(large)
         with large.database.engine.begin() as connection:
-            if come_to is not next(iter(MOMENTS.values())):
+            if come_to is not next(iter(moments.values())):
                 connection.execute(text("ANALYZE"))
             made += [Plan(each, moment, tuple(steps(connection, each))) for each in heard]
     large.database.engine.dispose()
@@ -474,6 +542,43 @@ def test_the_copies_are_found_by_the_index_that_is_made_for_it(plans: list[Plan]
     }
     assert by <= LED_BY[function]
     assert by
+
+
+def test_everything_that_is_said_of_hours_was_heard(plans_by_hours: list[Plan]) -> None:
+    assert set(SAID_BY_HOURS) - {name for plan in plans_by_hours for name in plan.statement.names} == set()
+
+
+def test_with_hours_no_statement_reads_more_or_sorts(plans_by_hours: list[Plan]) -> None:
+    none_but(READS_ALL, [plan for plan in plans_by_hours if not all(step.is_narrow for step in plan.steps)])
+    none_but(SORTS, [plan for plan in plans_by_hours if not all(step.table for step in plan.steps)])
+
+
+def test_of_copies_that_are_not_due_the_claim_reads_the_index_alone(plans_by_hours: list[Plan]) -> None:
+    claims = [plan for plan in plans_by_hours if "_pending" in plan.statement.names]
+    steps = [step for plan in claims for step in plan.steps if step.table == "deliveries"]
+    assert {step.index for step in steps} <= LED_BY["_pending"]
+    by_order = [step for step in steps if step.index == "deliveries_pending"]
+    assert by_order
+    # SQLite tells here only of what it seeks by.
+    assert all("due_at" in step.condition or "USING INDEX" in step.said for step in by_order)
+
+
+def test_sqlite_looks_at_the_hour_in_the_index_before_it_goes_to_the_table(local_world: World) -> None:
+    local_world.newsroom = by_reader_time(local_world.newsroom)
+    local_world.clock.at = local_world.slot.at
+    local_world.tell_a_week()
+    local_world.subscribe("ada")
+    with overheard(local_world.database) as heard:
+        send(local_world, DecisionNeeded)
+    (claim,) = [each for each in heard if "_pending" in each.names]
+    with local_world.database.engine.connect() as connection:
+        raw = connection.connection.cursor()
+        steps = [row[1:5] for row in raw.execute(f"EXPLAIN {claim.sql}", claim.values)]
+    # The place in the table is noted, and gone to when a value is asked for that the index lacks.
+    at = next(place for place, (code, *_) in enumerate(steps) if code == "DeferredSeek")
+    _, index, _, table = steps[at]
+    reads = [(cursor, column) for code, cursor, column, _ in steps[at:] if code == "Column" and cursor in (index, table)]
+    assert reads[0] == (index, 3), "due_at is the fourth column of the index"
 
 
 def none_but(excused: dict[str, str], wrong: list[Plan]) -> None:

@@ -76,7 +76,9 @@ def preview(
 @verbs.command()
 def publish(
     slot: SlotName = None,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Though it is not due yet, or its grace is over.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Though it is not due, or late; never before a reader's own hour.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen and write nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask at a terminal.")] = False,
     as_json: AsJson = False,
