@@ -173,8 +173,8 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole route. Call it as often as you like: nobody gets a second copy."""
+    from pipeline import place, show
     from pipeline import publish as route
-    from pipeline import show
 
     newsroom = _newsroom(writes=not dry_run, drafts=True)
     # A signal must not wait until a back-off is over.
@@ -183,6 +183,8 @@ def publish(
     if dry_run:
         _echo_lines(show.rehearsal_lines(route.rehearse(newsroom, chosen)))
         return
+    if newsroom.database.revision is not None:
+        place.settle(newsroom)
     ask = _agree if sys.stdin.isatty() and not yes else _always
     try:
         with _Progress(f"Sending {chosen.name}", "copies") as progress, _stopping_at_signals(newsroom.stopping, progress):
@@ -260,6 +262,34 @@ def serve(
 
     logging.getLogger("pipeline").setLevel(logging.INFO)
     house.serve(_newsroom(writes=True), port)
+
+
+@app.command()
+def adopt(yes: Annotated[bool, typer.Option("--yes", help="Do not ask at a terminal.")] = False) -> None:
+    """Let this copy of the newsroom be the one from now on. What may have been sent elsewhere is not sent by itself."""
+    from pipeline import place, show
+
+    newsroom = _newsroom(writes=True)
+    moved = place.see(newsroom)
+    if moved and sys.stdin.isatty() and not yes:
+        typer.echo(moved, err=True)
+        if not typer.confirm("Is the other one stopped for good, and shall this one go on?", err=True):
+            raise DecisionNeeded("nothing was changed")
+    _echo_lines(show.adopted_lines(place.adopt(newsroom, "friday adopt")))
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; none is overwritten.")]) -> None:
+    """Copy the SQLite database, also while it is in use. The file is for your eyes only: it is full of addresses."""
+    from pipeline import backup as copies
+    from pipeline.newsroom import open_newsroom
+
+    newsroom = open_newsroom(_config)
+    # Of an older revision too: before it is migrated is a good time to copy it.
+    if newsroom.database.revision is None:
+        newsroom.database.require()
+    size = copies.write(newsroom.database, file, newsroom.now())
+    typer.echo(f"{file}: {size / 1_000_000:,.1f} MB, seen to be sound.")
 
 
 @app.command()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import count
 
-from pipeline import inbox, ledger
+from pipeline import inbox, ledger, place
 from pipeline.books import IssueRow, IssueState, Pause
 from pipeline.compose import compose
 from pipeline.deliver import Delivery
@@ -143,9 +143,11 @@ def publish(
 
     Raises:
         ContentError: a finding blocks it; nothing was written.
-        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; or a person has paused the issue.
+        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; a person has paused the issue; or this is a
+            copy of the newsroom.
         ProviderError: the provider stands in the way; the issue is paused and nothing is lost.
     """
+    place.require(newsroom)
     issue = _frozen(newsroom, slot)
     if issue is None or issue.state == IssueState.APPROVED:
         _see_that_it_is_due(newsroom, slot, anyway=anyway)
