@@ -97,8 +97,9 @@ def _begun(folder: Path) -> Iterator[Path]:
     try:
         yield Path(name)
     finally:
-        for path in (name, f"{name}-journal"):
-            Path(path).unlink(missing_ok=True)
+        # With what SQLite may have laid beside it.
+        for path in folder.glob(f"{Path(name).name}*"):
+            path.unlink(missing_ok=True)
 
 
 def _forget_given_up(folder: Path) -> None:
