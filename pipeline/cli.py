@@ -255,7 +255,7 @@ def resolve(
 
 @app.command()
 def serve(
-    port: Annotated[int | None, typer.Option(help="Instead of web.port.")] = None,
+    port: Annotated[int | None, typer.Option(help="Instead of web.port; 0 takes any that is free.")] = None,
 ) -> None:
     """The public pages and the clock in one process: collect, and publish when a slot is due."""
     from pipeline import serve as house

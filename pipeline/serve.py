@@ -50,17 +50,17 @@ def serve(newsroom: Newsroom, port: int | None) -> None:
     # No access log: the addresses of unsubscribe links are secrets.
     newsroom = replace(newsroom, wait=newsroom.stopping.wait)
     signal.signal(signal.SIGTERM, _leave)
-    with listen(web.host, port or web.port) as listening:
+    # Whenever it is told to end from here on, it has ended well.
+    with contextlib.suppress(KeyboardInterrupt), listen(web.host, web.port if port is None else port) as listening:
         watch = Watch(newsroom)
         watch.beat()
         with contextlib.closing(watch), ringing(hung(newsroom, watch), newsroom.stopping):
-            print(f"Public pages on {web.host}:{port or web.port}.", flush=True)  # noqa: T201 - a door's own result
+            print(f"Public pages on {web.host}:{listening.getsockname()[1]}.", flush=True)  # noqa: T201 - a door's own result
             for line in show.outlook_lines(outlook(newsroom)):
                 print(line, flush=True)  # noqa: T201 - the same
             # Whose X-Forwarded-For is believed, `web.trusted_proxies` says; uvicorn would believe whatever runs here.
             config = uvicorn.Config(public_app(newsroom), log_level="warning", access_log=False, proxy_headers=False)
-            with contextlib.suppress(KeyboardInterrupt):
-                Server(config, newsroom.stopping).run(sockets=[listening])
+            Server(config, newsroom.stopping).run(sockets=[listening])
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
