@@ -54,10 +54,10 @@ def serve(newsroom: Newsroom, port: int | None) -> None:
     with contextlib.suppress(KeyboardInterrupt), listen(web.host, web.port if port is None else port) as listening:
         watch = Watch(newsroom)
         watch.beat()
+        # Said before anything rings, which is the next run and not the last.
+        said = [f"Public pages on {web.host}:{listening.getsockname()[1]}.", *show.outlook_lines(outlook(newsroom))]
+        print("\n".join(said), flush=True)  # noqa: T201 - a door's own result
         with contextlib.closing(watch), ringing(hung(newsroom, watch), newsroom.stopping):
-            print(f"Public pages on {web.host}:{listening.getsockname()[1]}.", flush=True)  # noqa: T201 - a door's own result
-            for line in show.outlook_lines(outlook(newsroom)):
-                print(line, flush=True)  # noqa: T201 - the same
             # Whose X-Forwarded-For is believed, `web.trusted_proxies` says; uvicorn would believe whatever runs here.
             config = uvicorn.Config(public_app(newsroom), log_level="warning", access_log=False, proxy_headers=False)
             Server(config, newsroom.stopping).run(sockets=[listening])
