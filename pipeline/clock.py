@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -35,7 +36,8 @@ def ringing(bells: Sequence[Bell], stopping: threading.Event) -> Iterator[None]:
 
     At its end `stopping` is set, for what is rung to see, and a bell that is still ringing is waited for.
     """
-    scheduler = BackgroundScheduler(timezone=UTC)
+    # A thread for each, or those that take long would keep the others waiting.
+    scheduler = BackgroundScheduler(timezone=UTC, executors={"default": ThreadPoolExecutor(max(len(bells), 1))})
     for bell in bells:
         scheduler.add_job(
             _safely(bell),

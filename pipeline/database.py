@@ -48,10 +48,21 @@ class Database:
 
     url: str = field(repr=False)
 
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file of our own, and no server's."""
+        return make_url(self.url).get_backend_name() == "sqlite"
+
+    @property
+    def path(self) -> Path | None:
+        """The file of an SQLite database."""
+        name = make_url(self.url).database
+        return Path(name) if self.is_sqlite and name else None
+
     @cached_property
     def engine(self) -> Engine:
         """The engine, with the SQLite rules applied where it is SQLite. Its errors show no values: they are addresses."""
-        if make_url(self.url).get_backend_name() == "sqlite":
+        if self.is_sqlite:
             return _sqlite_engine(self.url)
         return create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
 
@@ -77,8 +88,7 @@ class Database:
     @property
     def revision(self) -> str | None:
         """The migration that the database is at; None where it has no tables yet."""
-        path = make_url(self.url).database
-        if make_url(self.url).get_backend_name() == "sqlite" and not (path and Path(path).exists()):
+        if self.is_sqlite and not (self.path and self.path.exists()):
             return None
         with self.engine.connect() as connection:
             if not inspect(connection).has_table("alembic_version"):
@@ -113,6 +123,12 @@ class Database:
         with closing(self.engine.raw_connection()) as raw:
             raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def copy_to(self, path: Path) -> None:
+        """Write what an SQLite database holds now into a file that is empty or not there; pages that were freed stay behind."""
+        # Not in a transaction, which a connection of SQLAlchemy's would begin.
+        with closing(self.engine.raw_connection()) as raw:
+            raw.cursor().execute("VACUUM INTO ?", (str(path),))
+
     def migrate(self) -> None:
         """Bring the tables to the current revision, all of it or nothing; one process at a time."""
         from pipeline.migrations import HEAD
@@ -124,9 +140,8 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        path = make_url(self.url).database
-        if make_url(self.url).get_backend_name() == "sqlite" and path:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._writing.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
@@ -135,7 +150,7 @@ class Database:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    module = _sqlite_module()
+    module = sqlite_module()
     engine = create_engine(url, module=module, hide_parameters=True)
     # WAL before these releases can corrupt a database with two connections (https://www.sqlite.org/wal.html).
     wal = _has_wal_fix(module.sqlite_version_info)
@@ -171,7 +186,8 @@ def _set_journal(connection: Any, mode: str) -> None:
             time.sleep(0.02)
 
 
-def _sqlite_module() -> ModuleType:
+def sqlite_module() -> ModuleType:
+    """The newest SQLite at hand."""
     try:
         return importlib.import_module("pysqlite3")
     except ImportError:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, func, select, update
 
-from pipeline import ledger
+from pipeline import ledger, place
 from pipeline.books import MailRow, MailState
 from pipeline.errors import AccountRefused, CallRefused, ContentError, NotProcessed, ProviderError
 from pipeline.issue import Copy, Parcel, Receipt, RenderedIssue
@@ -75,7 +75,9 @@ def send_due(newsroom: Newsroom) -> int:
     Raises:
         ContentError: a template is missing or broken; its mails wait.
         AccountRefused: nothing is sent before a person acts; all mails wait.
+        DecisionNeeded: this is a copy of the newsroom.
     """
+    place.require(newsroom)
     _settle_the_lost(newsroom)
     sent = 0
     while not newsroom.stopping.is_set():

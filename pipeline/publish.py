@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from sqlmodel import Session
 
-from pipeline import desk, inbox, ledger
+from pipeline import desk, inbox, ledger, place
 from pipeline.books import IssueRow, IssueState, Pause, SlotRow, Stance
 from pipeline.compose import compose
 from pipeline.deliver import Delivery
@@ -209,10 +209,11 @@ def publish(
 
     Raises:
         ContentError: a finding blocks it; nothing was written.
-        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; or a person has paused the issue, or
-            the rest of its readers have their hour later.
+        DecisionNeeded: not due, or `agree` said no, and nothing was enrolled; a person has paused the issue; the rest of
+            its readers have their hour later; or this is a copy of the newsroom.
         ProviderError: the provider stands in the way; the issue is paused and nothing is lost.
     """
+    place.require(newsroom)
     issue = _frozen(newsroom, slot)
     if issue is None and only_approved:
         raise DecisionNeeded(f"the approval of {slot.name} was voided meanwhile; nothing was sent")

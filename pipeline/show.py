@@ -4,14 +4,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any
 
-from pipeline.books import DeliveryState, IssueState, Pause, Stance
+from pipeline.books import DeliveryState, IssueState, JobRow, Pause, Stance
 from pipeline.collect import Visit
 from pipeline.desk import Deed, Kind
 from pipeline.gate import Standing
 from pipeline.hours import Hour
 from pipeline.issue import Chosen, Draft, Finding, Reason, Story, Term, Wording
+from pipeline.jobs import Outlook
 from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
+from pipeline.place import Adopted
 from pipeline.publish import Rehearsal
 from pipeline.schedule import Planned, Timing
 from pipeline.text import canonical_url, shorten
@@ -250,6 +252,44 @@ def rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
     blocked = " Its errors would stop it." if rehearsal.draft and rehearsal.draft.errors else ""
     readers = "1 reader" if rehearsal.readers == 1 else f"{rehearsal.readers:,} readers"
     yield f"It would go to {readers}. {when.get(rehearsal.timing, 'It is due.')}{blocked} Nothing was written."
+
+
+def outlook_lines(outlook: Outlook) -> Iterator[str]:
+    """What comes next, what came last, and how the jobs of the clock last ran."""
+    local, at = outlook.next.local, outlook.next.slot.at
+    # Its date is the slot's name even where the clock shows another day then.
+    when = f"{local:%H:%M %Z on %A, %d %B %Y} ({at:%Y-%m-%d %H:%M} UTC)"
+    notes = "".join(f"; {note}" for note in outlook.next.notes)
+    yield f"{'Due' if outlook.due else 'Next'}: the slot {outlook.next.slot.name} {_opens(outlook)} at {when}{notes}."
+    last = outlook.last
+    yield f"Last: issue {last.number} of {last.slot} is {_words(last.state)}." if last else "Last: there was no issue yet."
+    for job in outlook.jobs:
+        yield _job_line(job)
+
+
+def _opens(outlook: Outlook) -> str:
+    return "opened" if outlook.due else "opens"
+
+
+def _job_line(job: JobRow) -> str:
+    ran = f"{job.began_at:%Y-%m-%d %H:%M} UTC"
+    if job.ended_at is None or job.ended_at < job.began_at:
+        return f"  {job.name}: began at {ran} and has not ended"
+    if job.trouble:
+        return f"  {job.name}: failed at {ran}: {job.trouble}"
+    return f"  {job.name}: ran at {ran}" + (f"; {job.said}" if job.said else "")
+
+
+def adopted_lines(adopted: Adopted) -> Iterator[str]:
+    """What adopting a copy did, and what there is to do now."""
+    yield "This newsroom is at home here from now on."
+    for slot in adopted.missed:
+        yield f"{slot} is called missed, since it may have been sent elsewhere: nothing is sent for it by itself."
+    for slot in adopted.paused:
+        yield f"{slot} is paused: look what was sent elsewhere; `friday resume {slot}` sends what is pending here."
+    if adopted.mails:
+        mails = "1 mail was" if adopted.mails == 1 else f"{adopted.mails:,} mails were"
+        yield f"{mails} given up: whoever waited for a confirmation may sign up again."
 
 
 def _words(state: str) -> str:

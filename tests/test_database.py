@@ -79,7 +79,7 @@ def test_every_connection_follows_the_sqlite_rules(
 
 
 def test_the_journal_is_wal_just_where_this_sqlite_has_the_fix(local: Database) -> None:
-    fixed = module._has_wal_fix(module._sqlite_module().sqlite_version_info)
+    fixed = module._has_wal_fix(module.sqlite_module().sqlite_version_info)
     assert pragmas(local.engine)["journal_mode"] == ("wal" if fixed else "delete")
 
 
@@ -301,7 +301,7 @@ def test_two_processes_may_migrate_at_once(bare_database_url: str) -> None:
 
 def test_a_database_that_somebody_is_writing_at_is_waited_for_from_the_first_moment(tmp_path: Path) -> None:
     # What another process does to a new file in the instant before its journal becomes WAL.
-    other = module._sqlite_module().connect(str(tmp_path / "friday.db"), isolation_level=None, check_same_thread=False)
+    other = module.sqlite_module().connect(str(tmp_path / "friday.db"), isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     other.execute("CREATE TABLE theirs (id INTEGER)")
     done = threading.Timer(0.2, other.execute, ["COMMIT"])

@@ -84,8 +84,8 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole route. Call it as often as you like: nobody gets a second copy."""
+    from pipeline import place, show
     from pipeline import publish as route
-    from pipeline import show
 
     newsroom = opened(writes=not dry_run, drafts=True)
     # A signal must not wait until a back-off is over.
@@ -95,9 +95,17 @@ def publish(
         echo_lines(show.rehearsal_lines(route.rehearse(newsroom, chosen)))
         return
     ask = _agree if sys.stdin.isatty() and not yes else _always
+
+    def agree(issue: "RenderedIssue", readers: int) -> bool:
+        agreed = ask(issue, readers)
+        if agreed:
+            # Not before, since what is refused leaves everything as it is.
+            place.settle(newsroom)
+        return agreed
+
     try:
         with Progress(f"Sending {chosen.name}", "copies") as progress, stopping_at_signals(newsroom.stopping, progress):
-            sent = route.publish(newsroom, chosen, anyway=anyway, agree=ask, progress=progress)
+            sent = route.publish(newsroom, chosen, anyway=anyway, agree=agree, progress=progress)
     except KeyboardInterrupt:
         raise DecisionNeeded(f"interrupted; `friday publish {chosen.name}` goes on where it stopped") from None
     if not progress.done:
