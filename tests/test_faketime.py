@@ -168,7 +168,6 @@ def test_a_machine_that_was_off_for_longer_sends_nothing_late(office: Office) ->
     assert mails(office.folder) == []
 
 
-@pytest.mark.xfail(strict=True, reason="nobody calls a slot missed yet")
 def test_and_names_the_slot_that_it_missed(office: Office) -> None:
     said = off_over_the_slot(office)
     with office.world.database.read() as session:

@@ -23,6 +23,7 @@ from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Desk, EditedMeanwhile
 from pipeline.errors import ContentError, DecisionNeeded, FridayError, UsageError
 from pipeline.gate import Standing
 from pipeline.issue import Chosen, Copy, Draft, Line, RenderedIssue, Slot, Wording
+from pipeline.jobs import jobs
 from pipeline.newsroom import Newsroom
 from pipeline.render import address
 from pipeline.schedule import Timing
@@ -103,11 +104,17 @@ def add_desk(app: FastAPI, frame: Frame) -> None:
 
     @app.get(SLOTS, **_HTML)
     def slots(request: Request) -> Response:
-        planned = [(each, gate.standing(newsroom, each.slot).state) for each in newsroom.schedule.upcoming(newsroom.now())]
-        last = newsroom.schedule.last(newsroom.now())
+        now, schedule = newsroom.now(), newsroom.schedule
+        planned = [(each, gate.standing(newsroom, each.slot).state) for each in schedule.upcoming(now)]
+        last = schedule.last(now)
+        with newsroom.database.read() as session:
+            ran = [
+                (_at(newsroom, job.began_at), job, job.next_at and _at(newsroom, job.next_at))
+                for job in reversed(jobs(session))
+            ]
         return frame.page(
-            request, "slots.html", planned=planned, last=newsroom.schedule.planned(last),
-            last_state=gate.standing(newsroom, last).state, zone=newsroom.schedule.zone.key, jobs=(),
+            request, "slots.html", planned=planned, last=schedule.planned(last), jobs=ran, zone=schedule.zone.key,
+            last_state=gate.standing(newsroom, last).state,
         )  # fmt: skip
 
     @app.get(f"{DESK}/{{name}}", **_HTML)

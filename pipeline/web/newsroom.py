@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Form, Request, Response
+from fastapi import Depends, FastAPI, Form, Request, Response
 from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
@@ -17,12 +17,12 @@ from jinja2 import Environment
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from pipeline import gate, ledger, show
+from pipeline import gate, ledger, place, show
 from pipeline import publish as route
 from pipeline.errors import UsageError
 from pipeline.newsroom import Newsroom
-from pipeline.staff import MOST_CHARACTERS, Guest, Passwords
-from pipeline.web.door import KNOCK, ROOT, SIGN_IN, Door, Here, Refused, lies_below, token_of
+from pipeline.staff import MOST_CHARACTERS, Guest, Passwords, Role
+from pipeline.web.door import KNOCK, ROOT, SIGN_IN, Door, Here, Refused, lies_below, require, token_of
 from pipeline.web.guard import Guard
 from pipeline.web.pages import page_environment, serve_file
 
@@ -115,7 +115,15 @@ def add_newsroom(app: FastAPI, newsroom: Newsroom, passwords: Passwords) -> Fram
 
     @app.get(ROOT, response_class=HTMLResponse, responses=GUARDED)
     def home(request: Request) -> Response:
-        return frame.page(request, "home.html", news=_news(newsroom))
+        return frame.page(request, "home.html", news=_news(newsroom), moved=place.see(newsroom))
+
+    @app.post(f"{ROOT}/adopt", response_class=HTMLResponse, responses=GUARDED)
+    def adopt(request: Request, guest: Annotated[Guest, Depends(require(Role.OWNER))]) -> Response:
+        try:
+            adopted = place.adopt(newsroom, guest.admin.address)
+        except UsageError:
+            return RedirectResponse(ROOT, 303)
+        return frame.message(request, 200, "This is the one from now on", " ".join(show.adopted_lines(adopted)))
 
     @app.get(ACCOUNT, response_class=HTMLResponse, responses=GUARDED)
     def account(request: Request, *, done: bool = False) -> Response:
