@@ -266,6 +266,17 @@ def test_while_a_call_of_another_runner_is_out_an_issue_does_not_rest(world: Wor
     assert friday.standing() == (IssueState.PAUSED, Pause.ZONES, FRIDAY)
 
 
+def test_an_issue_does_not_rest_while_a_copy_is_due(friday: Friday) -> None:
+    friday.read_by("Asia/Tokyo", BERLIN)
+    friday.now = friday.slot.at
+    friday.ring()
+    route.resume(friday.newsroom, friday.slot)
+    with friday.world.database.write() as session:
+        issue = session.exec(select(IssueRow)).one()
+        assert not ledger.rest(session, issue, friday.hour("Asia/Tokyo"))
+        assert ledger.rest(session, issue, friday.hour("Asia/Tokyo") - timedelta(seconds=1))
+
+
 def test_who_leaves_before_the_hour_is_skipped_at_it(friday: Friday) -> None:
     friday.read_by(*ROUND)
     tokyo, kolkata, berlin, york = (friday.address(ROUND[place]) for place in (1, 2, 3, 4))
