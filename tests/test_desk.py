@@ -729,6 +729,7 @@ def test_a_page_without_marks_is_told_by_its_title_and_its_host(local_world: Wor
 def test_a_redirected_page_is_told_under_its_last_address_and_once(world: World, web: dict[str, Page | str]) -> None:
     world.tell_a_week(7)
     known = f"https://wire.example/{FRIDAY:%Y%m%d}/6"
+    world.clock.at = FRIDAY - timedelta(hours=5)
     web[NEW] = html(known, "<title>As the page says</title>")
     assert added(world).title == TITLES[6]
     with world.database.read() as session:

@@ -404,6 +404,30 @@ def test_an_approval_that_is_voided_at_the_last_moment_lets_no_draft_out(
     assert (house.got, house.state) == ([], "open")
 
 
+@pytest.mark.parametrize("act", [gate.hold, gate.skip])
+def test_a_slot_that_is_held_or_skipped_at_the_last_moment_enrols_nobody(house: House, act: Callable[..., None]) -> None:
+    def then(_issue: RenderedIssue, _readers: int) -> bool:
+        act(house.newsroom, house.slot, ED)
+        return True
+
+    with pytest.raises(DecisionNeeded, match=f", by {ED}"):
+        route.publish(house.newsroom, house.slot, agree=then)
+    assert (house.got, house.row.by, route.look(house.newsroom, house.slot).frozen) == ([], ED, False)
+
+
+def test_whoever_publishes_what_is_held_is_not_even_asked(house: House) -> None:
+    gate.hold(house.newsroom, house.slot, ED)
+    asked: list[int] = []
+
+    def agree(_issue: RenderedIssue, readers: int) -> bool:
+        asked.append(readers)
+        return True
+
+    with pytest.raises(DecisionNeeded, match="is held"):
+        route.publish(house.newsroom, house.slot, agree=agree)
+    assert asked == []
+
+
 def test_an_order_that_is_voided_at_the_last_moment_lets_no_draft_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.at(FRIDAY - timedelta(hours=5))
     route.approve(house.newsroom, house.slot, ED)
@@ -687,8 +711,10 @@ def test_a_skipped_date_and_a_change_of_weekday_are_not_missed(house: House) -> 
 def test_whoever_is_killed_before_the_clock_says_that_it_was_awake_looks_again(house: House) -> None:
     house.at(FRIDAY - timedelta(days=2)).ring()
     house.at(FRIDAY + timedelta(days=1))
+    dying = Dying(house.newsroom.database.url, on=1, after=True)
     with pytest.raises(Killed):
-        gate.tend(replace(house.newsroom, database=Dying(house.newsroom.database.url, on=1, after=True)))
+        gate.tend(replace(house.newsroom, database=dying))
+    dying.engine.dispose()
     assert house.state == Stance.MISSED
     house.ring(2)
     assert Counter(house.told) == {("missed", each): 1 for each in (OWNER, ED, ELLA)}
