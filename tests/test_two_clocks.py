@@ -219,7 +219,6 @@ def test_an_adopted_copy_says_what_it_did_and_sends_no_slot_that_may_have_been_s
     assert (again.returncode, "nothing to adopt" in again.stderr) == (2, True)
 
 
-@pytest.mark.xfail(strict=True, reason="the gate does not look at what was said of a slot yet")
 def test_an_adopted_copy_rings_and_does_not_send_what_is_missed(filed: World) -> None:
     open_slot(filed.folder, opens_in=timedelta(hours=2))
     settle(filed)
