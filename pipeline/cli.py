@@ -183,12 +183,18 @@ def publish(
     if dry_run:
         _echo_lines(show.rehearsal_lines(route.rehearse(newsroom, chosen)))
         return
-    if newsroom.database.revision is not None:
-        place.settle(newsroom)
     ask = _agree if sys.stdin.isatty() and not yes else _always
+
+    def agree(issue: "RenderedIssue", readers: int) -> bool:
+        agreed = ask(issue, readers)
+        if agreed:
+            # Not before, since what is refused leaves everything as it is.
+            place.settle(newsroom)
+        return agreed
+
     try:
         with _Progress(f"Sending {chosen.name}", "copies") as progress, _stopping_at_signals(newsroom.stopping, progress):
-            sent = route.publish(newsroom, chosen, anyway=anyway, agree=ask, progress=progress)
+            sent = route.publish(newsroom, chosen, anyway=anyway, agree=agree, progress=progress)
     except KeyboardInterrupt:
         raise DecisionNeeded(f"interrupted; `friday publish {chosen.name}` goes on where it stopped") from None
     if not progress.done:
