@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from types import FrameType
 
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
@@ -50,24 +49,21 @@ def serve(newsroom: Newsroom, port: int | None) -> None:
     web = newsroom.config.web
     # No access log: the addresses of unsubscribe links are secrets.
     newsroom = replace(newsroom, wait=newsroom.stopping.wait)
-    signal.signal(signal.SIGTERM, _leave)
-    # Whenever it is told to end from here on, it has ended well.
-    with contextlib.suppress(KeyboardInterrupt), listen(web.host, web.port if port is None else port) as listening:
+    # Whose X-Forwarded-For is believed, `web.trusted_proxies` says; uvicorn would believe whatever runs on this machine.
+    config = uvicorn.Config(public_app(newsroom), log_level="warning", access_log=False, proxy_headers=False)
+    server = Server(config, newsroom.stopping)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not by an exception, which may come in the middle of anything: it ends once it runs, or has let a batch in
+        # flight come home.
+        signal.signal(number, server.handle_exit)
+    with listen(web.host, web.port if port is None else port) as listening:
         watch = Watch(newsroom)
         watch.beat()
         # Said before anything rings, which is the next run and not the last.
         said = [f"Public pages on {web.host}:{listening.getsockname()[1]}.", *show.outlook_lines(outlook(newsroom))]
         print("\n".join(said), flush=True)  # noqa: T201 - a door's own result
         with contextlib.closing(watch), ringing(hung(newsroom, watch), newsroom.stopping):
-            # Whose X-Forwarded-For is believed, `web.trusted_proxies` says; uvicorn would believe whatever runs here.
-            config = uvicorn.Config(public_app(newsroom), log_level="warning", access_log=False, proxy_headers=False)
-            Server(config, newsroom.stopping).run(sockets=[listening])
-
-
-def _leave(_signal: int, _frame: FrameType | None) -> None:
-    # uvicorn stops at the signal, then raises it again; by default that would end the process before the
-    # clock has let a batch in flight come home.
-    raise KeyboardInterrupt
+            server.run(sockets=[listening])
 
 
 @dataclass
