@@ -334,7 +334,7 @@ def _of_report(newsroom: Newsroom, found: Report) -> dict[str, str]:
         "slot": found.slot,
         "number": str(found.number),
         "subject": found.subject,
-        "state": found.state.replace("_", " "),
+        "state": "waiting for a decision" if found.state == IssueState.NEEDS_DECISION else found.state,
         "enrolled": f"{found.enrolled:,}",
         "counts": "\n".join(f"{number:,} {state}" for state, number in found.counts.items() if number),
         "excluded": f"{found.excluded:,}" if found.excluded else "",
