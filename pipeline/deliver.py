@@ -7,6 +7,7 @@ transaction is open.
 
 import gc
 import random
+import signal
 import sys
 import threading
 import time
@@ -174,8 +175,9 @@ class Delivery:
         connections = self.provider.limits.connections
         with ThreadPoolExecutor(connections, thread_name_prefix="call") as pool:
             try:
-                for _ in range(connections):
-                    pool.submit(self._call_all)
+                with _deaf():
+                    for _ in range(connections):
+                        pool.submit(self._call_all)
                 yield
             except BaseException as error:
                 self._judge.trouble = self._judge.trouble or error
@@ -451,6 +453,19 @@ def _by_time(lost: Sequence[ledger.Lost]) -> list[list[ledger.Lost]]:
         else:
             groups.append([each])
     return groups
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let threads that begin here leave signals to others.
+
+    A signal may come to any thread that takes it, and the one that acts on it would sleep on until its next answer.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

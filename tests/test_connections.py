@@ -1,5 +1,6 @@
 """Several calls at a time: how many there are, how fast they begin, and what becomes of the others when one goes wrong."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -262,6 +263,18 @@ def lost(provider: Busy, gate: Gate, number: int, parcel: Parcel) -> None:
         provider.parcels.append(parcel)
         gate.enter(number)
         raise Unclear("no answer")
+
+
+def test_a_signal_comes_to_the_thread_that_acts_on_it_and_never_to_a_call(local_world: World) -> None:
+    ready(local_world)
+    deaf: list[bool] = []
+
+    def does(_number: int, _parcel: Parcel) -> None:
+        deaf.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()) >= {signal.SIGINT, signal.SIGTERM})
+
+    route.publish(local_world.with_provider(Busy(does=does)), local_world.slot)
+    assert set(deaf) == {True}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
 
 
 def test_told_to_stop_the_four_calls_come_home_and_no_other_begins(world: World) -> None:

@@ -57,7 +57,16 @@ def test_the_readme_names_every_key_of_the_config() -> None:
         module = importlib.import_module(f"pipeline.providers.{name}")
         for key in (name, *config._known_keys(module.Options, ("",)), *module.Options.model_construct().secrets):
             assert f"`{key}`" in readme, f"{name}: {key}"
-    tables = (config.Newsletter, config.Brand, config.Timetable, config.Storage, config.Web, config.Folders, config.Backup, config.Mailbox)
+    tables = (
+        config.Newsletter,
+        config.Brand,
+        config.Timetable,
+        config.Storage,
+        config.Web,
+        config.Folders,
+        config.Backup,
+        config.Mailbox,
+    )
     for table in (*tables, config.WarmUp, Weights):
         for name in config._known_keys(table, ("",)):
             assert f"`{name}`" in readme, name
