@@ -2,7 +2,22 @@
 
 from collections.abc import Mapping
 
-from pipeline.issue import NO_EDITS, Chosen, Edits, Issue, Line, Masthead, RelatedTerm, Selection, Slot, Term, TermBox, Wording
+from pipeline.issue import (
+    LEADS_TO_TERM,
+    NO_EDITS,
+    THE_TERM,
+    Chosen,
+    Edits,
+    Issue,
+    Line,
+    Masthead,
+    RelatedTerm,
+    Selection,
+    Slot,
+    Term,
+    TermBox,
+    Wording,
+)
 from pipeline.text import as_markdown, canonical_url, shorten, words
 
 SUBJECT = 70
@@ -65,7 +80,7 @@ def _summary(chosen: Chosen) -> str:
 
 def _preheader(lines: tuple[Line, ...], term: TermBox | None) -> str:
     """What the inbox shows behind the subject: the second story, as far as it fits, and the term."""
-    end = f"The term: {term.name}" if term else ""
+    end = THE_TERM.format(term.name) if term else ""
     if not lines[1:]:
         return end
     start, joint = "Also: ", " · " if end else ""
@@ -78,7 +93,7 @@ def _note(selection: Selection) -> str:
     if not chosen:
         return came
     kept = "This is the one to know" if chosen == 1 else f"These {_number(chosen)} are the ones to know"
-    term = f", and {selection.term.term.name} is the term to know them by." if selection.term else "."
+    term = f", and {LEADS_TO_TERM.format(selection.term.term.name)}." if selection.term else "."
     return f"{came} {kept}{term}"
 
 

@@ -119,21 +119,35 @@ def _not_begun(session: Session, slot: Slot) -> SlotRow:
     return row
 
 
-def test(newsroom: Newsroom, slot: Slot, addresses: Sequence[str], by: str) -> tuple[str, ...]:
-    """Have the very issue sent to addresses of `newsletter.test_addresses`, marked as a test; to which.
+def allowed(newsroom: Newsroom, own: str = "") -> tuple[str, ...]:
+    """Where tests may go: to the addresses that config.toml names for them, to those who edit, and to who is signed in."""
+    named = newsroom.config.newsletter.test_addresses
+    return tuple(dict.fromkeys([*([own] if own else []), *named, *_everybody(newsroom)]))
+
+
+def send_test(newsroom: Newsroom, slot: Slot, addresses: Sequence[str], by: str, own: str = "") -> tuple[str, ...]:
+    """Have the very issue sent to addresses that are allowed, marked as a test; to which.
+
+    Args:
+        newsroom: what the route reaches for.
+        slot: which issue.
+        addresses: where to.
+        by: who wants it.
+        own: the address of who is signed in, which is allowed too.
 
     Raises:
         UsageError: one of them is not on that list, or there is none.
         ContentError: a term or a template is broken.
     """
-    allowed = {roll.normalise(each).key: each for each in newsroom.config.newsletter.test_addresses}
+    known = {roll.normalise(each).key: each for each in allowed(newsroom, own)}
     if not addresses:
         raise UsageError("name an address to send the test to")
     wanted = [roll.normalise(each).key for each in addresses]
-    if not set(wanted) <= allowed.keys():
-        cure = "add it there" if allowed else 'write them there, such as test_addresses = ["you@example.org"]'
-        raise UsageError(f"tests go only to the addresses of newsletter.test_addresses in config.toml: {cure}")
-    chosen = tuple(allowed[key] for key in dict.fromkeys(wanted))
+    if not set(wanted) <= known.keys():
+        cure = "add it there" if known else 'write them there, such as test_addresses = ["you@example.org"]'
+        where = "newsletter.test_addresses, or of editors and owner, in config.toml"
+        raise UsageError(f"tests go only to the addresses of {where}: {cure}")
+    chosen = tuple(known[key] for key in dict.fromkeys(wanted))
     about = {"issue": look(newsroom, slot).rendered.to_json(), "slot": slot.name}
     with newsroom.database.write() as session:
         mail.queue_for_staff(session, mail.TEST, chosen, newsroom.now(), about)

@@ -190,6 +190,10 @@ class TermBox:
     related: tuple[RelatedTerm, ...]
 
 
+# How the machine names the term in its own note and preheader.
+LEADS_TO_TERM, THE_TERM = "{} is the term to know them by", "The term: {}"
+
+
 @dataclass(frozen=True, slots=True)
 class Issue:
     """Everything that a template may print. The note is Markdown."""

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import lxml.html
 from lxml.html import HtmlElement
 
-from pipeline.issue import Finding, Issue, Level, RenderedIssue
+from pipeline.issue import LEADS_TO_TERM, THE_TERM, Finding, Issue, Level, RenderedIssue
+from pipeline.text import as_markdown
 
 # Gmail clipped mails at 99,507 to 100,217 bytes of source; see DECISIONS.md.
 CLIPPED = 95_000
@@ -36,6 +37,7 @@ def proof(issue: Issue, rendered: RenderedIssue, wanted: int, fewest: int) -> tu
         *_weight(rendered, document),
         *_envelope(rendered),
         *_left_over(rendered),
+        *_names_another_term(issue),
         *_links(rendered, document),
         *_access(document),
     ]
@@ -127,6 +129,18 @@ def _left_over(rendered: RenderedIssue) -> Iterator[Finding]:
                 f"the {part} contains {match.group()!r}, which a template or provider would fill in",
                 "take it out of the story or the template",
             )
+
+
+def _names_another_term(issue: Issue) -> Iterator[Finding]:
+    """What an editor wrote around the machine's words for a term that is not this week's any more."""
+    name = issue.term.name if issue.term else ""
+    for part, text, words in (
+        ("opening note", issue.note, LEADS_TO_TERM.format(as_markdown(name))),
+        ("preheader", issue.preheader, THE_TERM.format(name)),
+    ):
+        frame = LEADS_TO_TERM.format("").strip() if part == "opening note" else THE_TERM.format("").strip()
+        if frame in text and words not in text:
+            yield Finding(Level.WARNING, part, f"the {part} names another term than {name or 'none'}", "write it anew")
 
 
 def _links(rendered: RenderedIssue, document: HtmlElement) -> Iterator[Finding]:

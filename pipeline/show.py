@@ -141,8 +141,8 @@ def deed_text(deed: Deed, titles: Mapping[str, str]) -> str:
     """What was done at a desk, as a sentence without its subject; `titles` are those of stories by their pages."""
     about = deed.about
     if deed.kind in (Kind.WORDS, Kind.HEAD):
-        field = "reason" if about["field"] == "why" else about["field"]
-        what = f"the {field}" + (f" of {_title(about['page'], titles)}" if deed.kind is Kind.WORDS else "")
+        field = "“why it matters”" if about["field"] == "why" else f"the {about['field']}"
+        what = field + (f" of {_title(about['page'], titles)}" if deed.kind is Kind.WORDS else "")
         if about["text"] is None:
             return f"brought back {what}" if deed.kind is Kind.WORDS else f"left {what} to the machine"
         return f"wrote {what}: {_quoted(about['text'])}" if about["text"] else f"took out {what}"
@@ -418,17 +418,17 @@ def report_json(report: Report) -> dict[str, Any]:
     }
 
 
-def standing_text(newsroom: Newsroom, stands: Standing, readers: int) -> str:
-    """Where a slot stands and what comes next, in a sentence or two."""
+def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: bool = False) -> str:
+    """Where a slot stands and what comes next, in a sentence or two; `wrong` says that an error blocks its draft."""
     opens = stands.slot.at.astimezone(newsroom.schedule.zone)
-    when = f"{opens:%A, %H:%M} {opens:%Z}"
+    when = f"{opens:%A}, {opens.day} {opens:%B}, at {opens:%H:%M} {opens:%Z}"
     people = "1 reader" if readers == 1 else f"{readers:,} readers"
     who, why = stands.row.by or "somebody", f": {stands.row.why}" if stands.row.why else ""
     ready = "Its issue is approved. " if stands.issue else ""
     early = stands.timing is Timing.EARLY
     missed = "send it now" if stands.issue else "approve it and send it"
     sentences = {
-        "open": "" if stands.issue else _unapproved_text(newsroom, stands, when, people),
+        "open": "" if stands.issue else _unapproved_text(newsroom, stands, when, people, wrong=wrong),
         Stance.HELD: f"Held by {who}{why}. {ready}Nothing goes out before somebody lets it go.",
         Stance.SKIPPED: f"Skipped by {who}{why}. There is no issue for this slot.",
         Stance.MISSED: f"Missed{why}. Nothing goes out late by itself: {missed}, or skip it.",
@@ -444,8 +444,10 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int) -> str:
     return sentences[stands.state]
 
 
-def _unapproved_text(newsroom: Newsroom, stands: Standing, when: str, people: str) -> str:
+def _unapproved_text(newsroom: Newsroom, stands: Standing, when: str, people: str, *, wrong: bool) -> str:
     unapproved = newsroom.config.timetable.unapproved
+    if wrong and stands.timing is not Timing.LATE:
+        return f"Not approved. Its slot is {when}, and it cannot go out before what is wrong with it is mended."
     if stands.timing is Timing.LATE:
         return f"Not approved. Its slot opened on {when} and its grace is over: approve it, then send it, or skip it."
     if stands.timing is Timing.DUE:

@@ -943,7 +943,7 @@ def test_a_mail_for_the_staff_has_no_link_by_which_readers_leave(house: House) -
 
 def test_a_test_is_the_very_issue_and_says_that_it_is_one(house: House) -> None:
     shown = route.look(house.newsroom, house.slot).rendered
-    sent_to = gate.test(house.newsroom, house.slot, ["second.look@EXAMPLE.net", ED, ED], ED)
+    sent_to = gate.send_test(house.newsroom, house.slot, ["second.look@EXAMPLE.net", ED, ED], ED)
     assert sent_to == ("Second.Look@example.net", ED)
     assert house.told == [("test", "Second.Look@example.net"), ("test", ED)]
     house.desk().head("subject", "Changed after the test was asked for")
@@ -962,7 +962,7 @@ def test_a_test_of_what_is_approved_shows_the_frozen_bytes_and_leaves_the_issue_
     route.approve(house.newsroom, house.slot, ED)
     approved = route.look(house.newsroom, house.slot).rendered
     a_later_story(house)
-    gate.test(house.newsroom, house.slot, [ED], ED)
+    gate.send_test(house.newsroom, house.slot, [ED], ED)
     house.read_mails()
     assert house.postman.letters[0][0].html == approved.html
     assert (house.state, route.look(house.newsroom, house.slot).rendered) == (IssueState.APPROVED, approved)
@@ -970,7 +970,7 @@ def test_a_test_of_what_is_approved_shows_the_frozen_bytes_and_leaves_the_issue_
 
 def test_a_test_is_counted_nowhere(house: House) -> None:
     house.world.subscribe("ed.of.the.readers")
-    gate.test(house.newsroom, house.slot, [ED], ED)
+    gate.send_test(house.newsroom, house.slot, [ED], ED)
     house.read_mails()
     with house.newsroom.database.read() as session:
         assert session.exec(select(DeliveryRow)).all() == []
@@ -982,19 +982,19 @@ def test_a_test_is_counted_nowhere(house: House) -> None:
 @pytest.mark.parametrize("addresses", [["ada@example.com"], [ED, "ada@example.com"], [f"x{ED}"]])
 def test_a_test_goes_to_nobody_who_is_not_on_the_list(house: House, addresses: list[str]) -> None:
     with pytest.raises(UsageError, match=r"tests go only to the addresses of newsletter\.test_addresses") as caught:
-        gate.test(house.newsroom, house.slot, addresses, ED)
+        gate.send_test(house.newsroom, house.slot, addresses, ED)
     assert "ada@example.com" not in str(caught.value)
     assert house.told == []
     house.configured({"test_addresses": ()})
     with pytest.raises(UsageError, match=r'test_addresses = \["you@example\.org"\]'):
-        gate.test(house.newsroom, house.slot, [ED], ED)
+        gate.send_test(house.newsroom, house.slot, [ED], ED)
 
 
 def test_a_test_wants_an_address(house: House) -> None:
     with pytest.raises(UsageError, match="name an address"):
-        gate.test(house.newsroom, house.slot, [], ED)
+        gate.send_test(house.newsroom, house.slot, [], ED)
     with pytest.raises(UsageError):
-        gate.test(house.newsroom, house.slot, ["nobody"], ED)
+        gate.send_test(house.newsroom, house.slot, ["nobody"], ED)
     assert house.told == []
 
 

@@ -82,7 +82,7 @@ def send_test(
 
     newsroom = opened(writes=True, drafts=True)
     chosen, began = slot_of(newsroom, slot), newsroom.now()
-    addresses = gate.test(newsroom, chosen, to, me())
+    addresses = gate.send_test(newsroom, chosen, to, me())
     mail.send_due(newsroom)
     with newsroom.database.read() as session:
         troubles = mail.troubles(session, mail.TEST, began)

@@ -18,17 +18,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pipeline import desk as rows
 from pipeline import edit, gate, show
 from pipeline import publish as route
-from pipeline.desk import CHANGES
+from pipeline.desk import CHANGES, Deed
 from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Desk, EditedMeanwhile, clean
 from pipeline.errors import ContentError, DecisionNeeded, FridayError, UsageError
 from pipeline.gate import Standing
-from pipeline.issue import Chosen, Copy, Draft, Line, RenderedIssue, Slot, Wording
+from pipeline.issue import Chosen, Copy, Draft, Line, RenderedIssue, Slot, Term, Wording
 from pipeline.jobs import jobs
 from pipeline.newsroom import Newsroom
-from pipeline.render import address
+from pipeline.render import address, listed
 from pipeline.schedule import Timing
 from pipeline.staff import Guest
-from pipeline.text import canonical_url, one_line
+from pipeline.text import canonical_url, one_line, plain, shorten
 from pipeline.web.door import ROOT, Here, Refused
 from pipeline.web.newsroom import GUARDED, Frame
 from pipeline.web.pages import issue_page, serve_file
@@ -39,6 +39,7 @@ SLOTS = f"{ROOT}/slots"
 # How long somebody counts as being there after their page has last said so.
 STAYS = timedelta(seconds=25)
 MOST_PAGES = 60
+HINT = 80
 SAMPLE_ADDRESS = "reader@example.com"
 
 SlotName = Annotated[str, Path(pattern=r"^\d{4}-\d{2}-\d{2}$")]
@@ -93,10 +94,12 @@ def add_desk(app: FastAPI, frame: Frame) -> None:
         except UsageError as error:
             raise Refused(404, "No such slot", f"{_sentence(error)} The calendar shows the next ones.") from None
 
-    def shown(request: Request, guest: Guest, slot: Slot, status: int = 200, trouble: str = "", said: str = "") -> Response:
+    def shown(
+        request: Request, guest: Guest, slot: Slot, status: int = 200, trouble: str = "", done: int = 0, said: str = ""
+    ) -> Response:
         visitors.come(slot.name, guest.admin.address, newsroom.now())
-        values = _values(newsroom, slot, guest)
-        return frame.page(request, "desk.html", status, trouble=trouble, said=_SAID.get(said, ""), **values)
+        values = _values(newsroom, slot, guest, done)
+        return frame.page(request, "desk.html", status, **{**values, "trouble": trouble, "said": said or values["said"]})
 
     @app.get(DESK, **_HTML)
     def current() -> Response:
@@ -118,8 +121,8 @@ def add_desk(app: FastAPI, frame: Frame) -> None:
         )  # fmt: skip
 
     @app.get(f"{DESK}/{{name}}", **_HTML)
-    def desk(request: Request, guest: Here, name: SlotName, said: Annotated[str, Query(max_length=20)] = "") -> Response:
-        return shown(request, guest, slot_of(name), said=said)
+    def desk(request: Request, guest: Here, name: SlotName, done: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0) -> Response:
+        return shown(request, guest, slot_of(name), done=done)
 
     @app.get(f"{DESK}/{{name}}/issue", **_HTML)
     def issue(request: Request, name: SlotName) -> Response:
@@ -156,6 +159,7 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot]) -> 
         page: Short = "",
         other: Short = "",
         place: Annotated[int, Form(ge=0, le=MOST_PAGES)] = 0,
+        to: Annotated[int, Form(ge=0, le=MOST_PAGES)] = 0,
         title: Long = "",
         was_title: Long = "",
         summary: Long = "",
@@ -177,9 +181,9 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot]) -> 
             "title": (title, was_title), "summary": (summary, was_summary), "why": (why, was_why),
             "subject": (subject, was_subject), "preheader": (preheader, was_preheader), "note": (note, was_note),
         }  # fmt: skip
-        asked = Asked(what, page, other, place, texts)
+        asked = Asked(what, page, other, place, to, texts)
         try:
-            said = _do(desk, asked)
+            _do(desk, asked)
         except EditedMeanwhile as error:
             return _conflict(request, frame, desk, asked, error)
         except (UsageError, DecisionNeeded) as error:
@@ -187,20 +191,19 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot]) -> 
                 return JSONResponse({"trouble": _sentence(error)}, 422)
             return frame.message(request, 422, "That cannot be done", _sentence(error))
         with newsroom.database.read() as session:
-            revision = rows.last(session, slot.name)
+            done = rows.deeds(session, slot.name)
         if _is_script(request):
-            return JSONResponse({"seen": revision, "said": _SAID.get(said, "")})
-        return RedirectResponse(f"{DESK}/{slot.name}?{urlencode({'said': said})}{_anchor(asked)}", 303)
+            return JSONResponse({"seen": done[-1].id if done else 0})
+        return _back(slot, done, _place_of(asked, done))
 
 
-def _do(desk: Desk, asked: "Asked") -> str:
-    """Make a change; which sentence says so."""
+def _do(desk: Desk, asked: "Asked") -> None:
     changes: dict[str, Callable[[], object]] = {
         "words": lambda: [desk.tell(asked.page, name, asked.texts[name][0]) for name in asked.changed(STORY_FIELDS)],
         "own words": lambda: [desk.tell(asked.page, name, None) for name in STORY_FIELDS],
         "head": lambda: [desk.head(name, asked.texts[name][0]) for name in asked.changed(HEAD_FIELDS)],
         "own head": lambda: [desk.head(name, None) for name in HEAD_FIELDS],
-        "move": lambda: desk.move(asked.page, asked.place),
+        "move": lambda: desk.move(asked.page, asked.to),
         "up": lambda: desk.move(asked.page, asked.place - 1),
         "down": lambda: desk.move(asked.page, asked.place + 1),
         "swap": lambda: desk.swap(asked.other, asked.page),
@@ -215,7 +218,21 @@ def _do(desk: Desk, asked: "Asked") -> str:
     if asked.what not in changes:
         raise UsageError("that is nothing that can be done at a desk: load the page again")
     changes[asked.what]()
-    return "undone" if asked.what == "undo" else "saved"
+
+
+def _back(slot: Slot, done: Sequence[Deed], anchor: str = "") -> Response:
+    """Back to the desk, which says what was done last."""
+    number = f"?{urlencode({'done': done[-1].id})}" if done else ""
+    return RedirectResponse(f"{DESK}/{slot.name}{number}{anchor}", 303)
+
+
+def _place_of(asked: "Asked", done: Sequence[Deed]) -> str:
+    """Where on the page somebody goes on who has changed something."""
+    if asked.what in ("term", "head", "own head"):
+        return "#term" if asked.what == "term" else "#head"
+    pages = done[-1].about.get("pages", ()) if done else ()
+    place = pages.index(asked.page) + 1 if asked.page in pages else len(pages) if asked.what == "add" else asked.place
+    return f"#s{place}" if place else "#stories"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +243,7 @@ class Asked:
     page: str
     other: str
     place: int
+    to: int
     texts: Mapping[str, tuple[str, str]]
 
     def changed(self, names: Sequence[str]) -> list[str]:
@@ -275,7 +293,8 @@ def _add_decisions(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], s
             return shown(request, guest, slot, 409, _sentence(error))
         except ContentError as error:
             return shown(request, guest, slot, 422, f"It cannot be approved yet. {_sentence(error)}")
-        return RedirectResponse(f"{DESK}/{slot.name}?{urlencode({'said': what})}", 303)
+        with newsroom.database.read() as session:
+            return _back(slot, rows.deeds(session, slot.name))
 
     @app.post(f"{DESK}/{{name}}/test", **_GOES_ON)
     def test(
@@ -283,26 +302,15 @@ def _add_decisions(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], s
     ) -> Response:
         slot = slot_of(name)
         try:
-            gate.test(newsroom, slot, to or [], guest.admin.address)
+            chosen = gate.send_test(newsroom, slot, to or [], guest.admin.address, own=guest.admin.address)
         except (UsageError, ContentError) as error:
             return shown(request, guest, slot, 422, _sentence(error))
-        return RedirectResponse(f"{DESK}/{slot.name}?said=test", 303)
+        # To whom is said here and now: no address stands in any URL.
+        return shown(request, guest, slot, said=f"The test is on its way to {listed(chosen)}.")
 
 
-_SAID = {
-    "saved": "Saved.",
-    "undone": "Taken back.",
-    "approve": "Approved. What you saw is what is sent.",
-    "reopen": "Open again.",
-    "hold": "Held. Nothing goes out before somebody lets it go.",
-    "skip": "Skipped. There is no issue for this slot.",
-    "send": "It goes out within half a minute.",
-    "test": "The test is on its way.",
-}
-
-
-def _values(newsroom: Newsroom, slot: Slot, guest: Guest) -> dict[str, object]:
-    """All that the page of a desk prints."""
+def _values(newsroom: Newsroom, slot: Slot, guest: Guest, done: int) -> dict[str, object]:
+    """All that the page of a desk prints; `done` is the number of what was done last."""
     stands = gate.standing(newsroom, slot)
     drafted, problems = None, ""
     if stands.issue is None:
@@ -315,13 +323,17 @@ def _values(newsroom: Newsroom, slot: Slot, guest: Guest) -> dict[str, object]:
     titles = _titles(newsroom, stands, drafted)
     history = [(_at(newsroom, deed.at), deed.by, show.deed_text(deed, titles), deed.undone) for deed in reversed(stands.deeds)]
     readers = route.count_readers(newsroom) if not (issue and issue.enrolled_at) else 0
+    mine = [deed for deed in stands.deeds if deed.id == done and deed.by == guest.admin.address]
     tally = route.report(newsroom, slot).counts if issue and issue.enrolled_at else {}
     return {
         "slot": slot,
         "stands": stands,
         "state": stands.state,
         "planned": newsroom.schedule.planned(slot),
-        "sentence": show.standing_text(newsroom, stands, readers),
+        "sentence": show.standing_text(newsroom, stands, readers, wrong=bool(drafted and drafted.errors)),
+        "said": f"You {show.deed_text(mine[0], titles)}." if mine else "",
+        "readers": readers,
+        "terms": _terms(newsroom, drafted) if drafted else (),
         "drafted": drafted,
         "looked": looked,
         "problems": problems,
@@ -330,10 +342,12 @@ def _values(newsroom: Newsroom, slot: Slot, guest: Guest) -> dict[str, object]:
         "line_up": json.dumps(edit.line_up(drafted)) if drafted else "",
         "seen": stands.deeds[-1].id if stands.deeds else 0,
         "history": history,
-        "can_undo": any(deed.kind in CHANGES and not deed.undone for deed in stands.deeds) and issue is None,
+        "can_undo": next((show.deed_text(each, titles) for each in reversed(stands.deeds) if _stays(each)), "")
+        if drafted
+        else "",
         "most": MOST,
         "sender": newsroom.masthead.sender_name,
-        "tests": newsroom.config.newsletter.test_addresses,
+        "tests": gate.allowed(newsroom, guest.admin.address),
         "late": stands.timing is Timing.LATE,
         "counts": {name: number for name, number in tally.items() if number},
         "me": guest.admin.address,
@@ -385,8 +399,20 @@ def _sample(rendered: RenderedIssue) -> Copy:
     return Copy("0" * 32, SAMPLE_ADDRESS, links.leave_url(rendered.base_url, links.OF_A_TEST))
 
 
-def _anchor(asked: Asked) -> str:
-    return {"add": "#stories", "term": "#term", "head": "#head", "own head": "#head"}.get(asked.what, "#stories")
+def _stays(deed: Deed) -> bool:
+    return deed.kind in CHANGES and not deed.undone
+
+
+def _terms(newsroom: Newsroom, drafted: Draft) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The terms that fit best beside the one that is chosen, and all others, each with the beginning of its definition."""
+    best = [each.term for each in drafted.selection.other_terms]
+    taken = {each.slug for each in best} | ({drafted.selection.term.term.slug} if drafted.selection.term else set())
+    rest = [term for slug, term in newsroom.glossary.items() if slug not in taken]
+    return [_named(term) for term in best], [_named(term) for term in rest]
+
+
+def _named(term: Term) -> tuple[str, str]:
+    return term.slug, f"{term.name}: {shorten(plain(term.definition.replace('*', '')), HINT)}"
 
 
 def _at(newsroom: Newsroom, at: datetime) -> str:

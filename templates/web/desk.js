@@ -8,6 +8,9 @@ const TRY_AGAIN = 3000;
 const LOOK = 5000;
 document.documentElement.classList.add("js");
 
+// What was said in answer to a press goes when it was read.
+if (saving.textContent) setTimeout(() => saving.classList.contains("failed") || say(""), 6000);
+
 const forms = editing ? [...document.querySelectorAll("[data-autosave]")] : [];
 const timers = new Map();
 const underway = new Map();
@@ -247,7 +250,7 @@ for (const card of cards) {
     if (!dragged || dragged === card) return;
     event.preventDefault();
     const form = dragged.querySelector("form.doing");
-    form.elements.place.value = card.dataset.place;
+    form.elements.to.value = card.dataset.place;
     const move = document.createElement("button");
     move.name = "what";
     move.value = "move";
@@ -264,6 +267,12 @@ for (const card of cards) {
     button.form.requestSubmit(button);
   });
 }
+for (const choice of document.querySelectorAll("[data-what=move]")) {
+  choice.addEventListener("change", () => {
+    sessionStorage.setItem("desk moved", choice.closest(".card").dataset.page);
+    choice.form.requestSubmit(choice.form.querySelector("[data-moves]"));
+  });
+}
 // The keyboard stays with the story that was moved.
 for (const button of document.querySelectorAll(".card .doing button")) {
   button.addEventListener("click", () => sessionStorage.setItem("desk moved", button.closest(".card").dataset.page));
@@ -272,8 +281,12 @@ const moved = sessionStorage.getItem("desk moved");
 sessionStorage.removeItem("desk moved");
 const there = moved && cards.find((card) => card.dataset.page === moved);
 if (there) {
-  there.scrollIntoView({ block: "nearest" });
-  there.querySelector(".doing button:not(:disabled)").focus();
+  there.classList.add("moved");
+  // Later than the browser's own jump to what the address names.
+  addEventListener("load", () => {
+    there.querySelector(".doing select").focus({ preventScroll: true });
+    there.scrollIntoView({ block: "start" });
+  });
 }
 
 // Who else is here, and what they have changed since this page was loaded.

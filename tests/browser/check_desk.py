@@ -182,17 +182,16 @@ def test_a_week_goes_from_draft_to_sent_though_the_server_dies_in_between(
         write(visit, "#s2-why", LAST_WORDS)
         served.crash()
         served.start()
-        visit.complaints.clear()
         visit.go(f"/newsroom/desk/{slot.name}")
         expect(visit.page.locator("#s2-why")).to_have_value(LAST_WORDS)
         press(visit, "#s2 [value=up]")
         expect(visit.page.locator("#s1-title")).to_have_value(second)
         write(visit, "#subject", "What to know this week")
-        visit.press("Approve").sees("Approved. What you saw is what is sent.")
+        visit.press("Approve").sees("You approved.")
         frozen = route.report(newsroom, slot)
         assert (frozen.state, frozen.subject) == ("approved", "What to know this week")
-        explain(visit, "Send it now", "Yes, send it without waiting for the slot")
-        visit.sees("It goes out within half a minute.")
+        explain(visit, "Send it now", "Yes, send it now")
+        visit.sees("You had it sent.")
         until(lambda: route.report(newsroom, slot).state == "sent")
         visit.go(f"/newsroom/desk/{slot.name}").sees("Sent")
         (mail,) = served.house.unread()
@@ -200,6 +199,8 @@ def test_a_week_goes_from_draft_to_sent_though_the_server_dies_in_between(
         assert text
         assert mail["Subject"] == "What to know this week"
         printed = " ".join(text.get_content().split())
+        # A browser complains of a server that dies.
+        visit.complaints = [each for each in visit.complaints if "ERR_CONNECTION_" not in each]
         assert printed.index(f"1. {second}") < printed.index(LAST_WORDS) < printed.index(f"2. {first}")
 
 
@@ -214,7 +215,7 @@ def test_stories_are_moved_swapped_dropped_pinned_and_brought_back(either: Visit
     assert a not in titles(week)
     dropped = either.page.locator("#runners-up li", has_text=a)
     expect(dropped).to_contain_text("dropped")
-    dropped.locator("select").select_option(label="for no. 1")
+    dropped.locator("select").select_option(index=len(titles(week)))
     with either.page.expect_navigation():
         dropped.get_by_role("button").click()
     assert titles(week)[:4] == [a, c, e, d]
@@ -230,7 +231,7 @@ def test_words_are_written_and_go_back_to_their_own(either: Visit, week: House) 
     issue = draft(week).issue
     assert (issue.lines[2].title, issue.note) == ("A better title", "Read *this* first.")
     either.go(DESK)
-    either.page.locator("#s3").get_by_role("button", name="Back to its own words").click()
+    either.page.locator("#s3").get_by_role("button", name="Back to the source’s words").click()
     expect(either.page.locator("#s3-title")).to_have_value(own)
     assert titles(week)[2] == own
 
@@ -247,10 +248,10 @@ def test_another_term_is_taken_and_left_to_the_machine_again(either: Visit, week
 
 
 def test_what_is_approved_is_not_changed_before_it_is_reopened(either: Visit, week: House) -> None:
-    either.press("Approve").sees("Approved. What you saw is what is sent.")
+    either.press("Approve").sees("You approved.")
     assert state(week) == "approved"
     assert either.page.locator(".card").count() == 0
-    either.press("Reopen to change it").sees("Open again.")
+    either.press("Reopen to change it").sees("You reopened.")
     assert (state(week), either.page.locator(".card").count()) == ("open", 5)
 
 
@@ -282,9 +283,9 @@ def test_a_slot_is_held_let_go_skipped_and_opened_again(either: Visit, week: Hou
 
 def test_a_test_copy_comes_marked_and_its_link_changes_nothing(either: Visit, week: House) -> None:
     explain(either, "Send a test", "Send the test")
-    either.sees("The test is on its way.")
+    either.sees(f"The test is on its way to {CHIEF}.")
     (mail,) = week.mails()
-    assert (mail["To"], mail["Subject"]) == (TESTER, f"[TEST] {draft(week).issue.subject}")
+    assert (mail["To"], mail["Subject"]) == (CHIEF, f"[TEST] {draft(week).issue.subject}")
     either.go(leave_link(mail)).reads("This was a test")
     assert (state(week), week.person("ada@example.com") is not None) == ("open", True)
 
@@ -373,7 +374,13 @@ def test_a_story_is_dragged_to_another_place_and_moved_by_the_keyboard(editor: V
     with editor.page.expect_navigation():
         editor.page.keyboard.press("Alt+ArrowUp")
     assert titles(week) == [b, a, c, d, e]
-    assert editor.page.evaluate("document.activeElement.closest('.card').id") == "s2"
+    with editor.page.expect_navigation():
+        editor.page.locator("#s2-to").select_option("5")
+    assert titles(week) == [b, c, d, e, a]
+    with editor.page.expect_navigation():
+        editor.page.locator("#s5-to").select_option("2")
+    assert titles(week) == [b, a, c, d, e]
+    expect(editor.page.locator("#s2-to")).to_be_focused()
 
 
 def drag(visit: Visit, what: str, where: str) -> None:

@@ -284,7 +284,7 @@ SHOWN = [
     Shown(f"{DESK}/x", "nothing", at(SENT), 200, "empty", CHIEF),
     Shown(f"{DESK}/x", "a week", at(NEXT), 200, "busy", CHIEF),
     Shown(f"{DESK}/x", "as long as can be", then(edits(lengthen), at(NEXT)), 200, "desk", CHIEF),
-    Shown(f"{DESK}/x", "approved", then(decides(route.approve), at(f"{NEXT}?said=approve")), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "approved", then(decides(route.approve), at(f"{NEXT}?done=1")), 200, "desk", CHIEF),
     Shown(f"{DESK}/x", "held", then(decides(gate.hold, "The lawyers read it"), at(NEXT)), 200, "desk", CHIEF),
     Shown(f"{DESK}/x", "skipped", then(decides(gate.skip), at(NEXT)), 200, "desk", CHIEF),
     Shown(f"{DESK}/x", "missed", then(missed, at(NEXT)), 200, "desk", CHIEF),
