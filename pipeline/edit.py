@@ -152,12 +152,15 @@ class Desk:
 
         Raises:
             UsageError: none stands.
+            EditedMeanwhile: it is somebody else's, and came after what was seen.
         """
         with self.newsroom.database.write() as session:
             self._see_that_it_is_open(session)
             done = [deed for deed in desk.deeds(session, self.slot.name) if deed.kind in CHANGES and not deed.undone]
             if not done:
                 raise UsageError(f"nothing was changed at the desk of {self.slot.name} that could be taken back")
+            if self.seen is not None and done[-1].id > self.seen and done[-1].by != self.by:
+                raise EditedMeanwhile(done[-1])
             desk.write(session, self.slot.name, Kind.UNDO, {"edit": done[-1].id}, self.by, self.newsroom.now())
         return done[-1]
 

@@ -306,13 +306,17 @@ def _delivery(
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What `publish` would do now, and nothing done: a draft, or the report of what is frozen already."""
+    """What `publish` would do now, and nothing done: a draft, or the report of what is frozen already.
+
+    `objection` is what somebody has said against it, empty where nobody has.
+    """
 
     slot: Slot
     timing: Timing
     readers: int
     draft: Draft | None
     report: Report | None
+    objection: str = ""
 
 
 def rehearse(newsroom: Newsroom, slot: Slot) -> Rehearsal:
@@ -321,13 +325,15 @@ def rehearse(newsroom: Newsroom, slot: Slot) -> Rehearsal:
     Raises:
         ContentError: a term or a template is broken.
     """
-    issue = _frozen(newsroom, slot)
+    with newsroom.database.read() as session:
+        issue, row = ledger.find(session, slot.name), desk.slot(session, slot.name)
     return Rehearsal(
         slot,
         newsroom.schedule.timing(slot, newsroom.now()),
         count_readers(newsroom),
         None if issue else draft(newsroom, slot),
         _report(newsroom, issue) if issue else None,
+        _objection(row) if row.stance in (Stance.HELD, Stance.SKIPPED) else "",
     )
 
 

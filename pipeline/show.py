@@ -248,6 +248,9 @@ def rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
     if rehearsal.report and rehearsal.report.state != IssueState.APPROVED:
         yield "Its audience is enrolled; publishing goes on with that. Nothing was written."
         return
+    if rehearsal.objection:
+        yield f"It would not be sent: {rehearsal.objection}. Nothing was written."
+        return
     when = {Timing.EARLY: "It has not opened yet (--anyway).", Timing.LATE: "Its grace is over (--anyway)."}
     blocked = " Its errors would stop it." if rehearsal.draft and rehearsal.draft.errors else ""
     readers = "1 reader" if rehearsal.readers == 1 else f"{rehearsal.readers:,} readers"

@@ -982,3 +982,15 @@ def test_whoever_approves_is_told_when_it_is_not_what_they_saw(world: World, mon
     with pytest.raises(DecisionNeeded, match="was approved meanwhile"):
         route.approve(world.newsroom, world.slot, ADA, seen)
     assert [each.by for each in deeds(world) if each.kind is Kind.APPROVE] == [BEN]
+
+
+def test_nobody_takes_back_what_somebody_else_has_done_since_they_looked(local_world: World) -> None:
+    local_world.tell_a_week()
+    ada = edit.Desk(local_world.newsroom, local_world.slot, "ada@example.com")
+    seen = ada.head("subject", "Ada's")
+    ben = replace(ada, by="ben@example.com")
+    ben.head("subject", "Ben's")
+    with pytest.raises(edit.EditedMeanwhile, match="ben"):
+        replace(ada, seen=seen).undo()
+    assert ben.undo().about["text"] == "Ben's"
+    assert replace(ada, seen=seen).undo().about["text"] == "Ada's"

@@ -15,7 +15,7 @@ import requests
 from sqlalchemy import Engine
 from sqlmodel import Session, SQLModel, col, select, update
 
-from pipeline import desk, gate, mail
+from pipeline import desk, gate, mail, show
 from pipeline import publish as route
 from pipeline.books import DeliveryRow, IssueRow, IssueState, LeaseRow, MailRow, MailState, SlotRow, Stance
 from pipeline.collect import collect
@@ -1179,3 +1179,12 @@ def test_wherever_a_clock_dies_the_next_one_comes_to_the_same_end(house: House, 
     assert end(house) == ENDS[moment]
     # Each of them writes twice at least, and it is seen that the death came.
     assert died or dies_on > 2
+
+
+@pytest.mark.parametrize(("says", "word"), [(gate.hold, "held"), (gate.skip, "skipped")])
+def test_a_dry_run_tells_who_has_held_or_skipped_the_slot(local_world: World, says: Callable[..., None], word: str) -> None:
+    local_world.tell_a_week()
+    local_world.subscribe("ada")
+    says(local_world.newsroom, local_world.slot, "ed@example.com")
+    *_, last = show.rehearsal_lines(route.rehearse(local_world.newsroom, local_world.slot))
+    assert last.startswith(f"It would not be sent: 2026-11-27 is {word}, by ed@example.com; ")
