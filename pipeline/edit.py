@@ -31,11 +31,15 @@ _TOLD, _NAME = 280, 60
 
 
 class EditedMeanwhile(DecisionNeeded):
-    """Somebody else has changed the same since it was looked at; nothing was written."""
+    """The same was changed since it was looked at, by somebody else or on another page; nothing was written."""
 
     def __init__(self, deed: Deed) -> None:
         super().__init__(f"{deed.by} has changed that meanwhile, at {deed.at:%H:%M} UTC")
         self.deed = deed
+
+
+class Closed(DecisionNeeded):
+    """The issue is frozen, so its desk takes no changes; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +156,14 @@ class Desk:
 
         Raises:
             UsageError: none stands.
-            EditedMeanwhile: it is somebody else's, and came after what was seen.
+            EditedMeanwhile: it came after what was seen.
         """
         with self.newsroom.database.write() as session:
             self._see_that_it_is_open(session)
             done = [deed for deed in desk.deeds(session, self.slot.name) if deed.kind in CHANGES and not deed.undone]
             if not done:
                 raise UsageError(f"nothing was changed at the desk of {self.slot.name} that could be taken back")
-            if self.seen is not None and done[-1].id > self.seen and done[-1].by != self.by:
+            if self.seen is not None and done[-1].id > self.seen:
                 raise EditedMeanwhile(done[-1])
             desk.write(session, self.slot.name, Kind.UNDO, {"edit": done[-1].id}, self.by, self.newsroom.now())
         return done[-1]
@@ -169,8 +173,7 @@ class Desk:
             self._see_that_it_is_open(session)
             if self.seen is not None:
                 mine = Deed(0, kind, about, self.by, self.newsroom.now()).field
-                others = [each for each in desk.deeds(session, self.slot.name, self.seen) if each.by != self.by]
-                for deed in reversed(others):
+                for deed in reversed(desk.deeds(session, self.slot.name, self.seen)):
                     if deed.field == mine and not deed.undone and deed.about != about:
                         raise EditedMeanwhile(deed)
             return desk.write(session, self.slot.name, kind, about, self.by, self.newsroom.now())
@@ -180,7 +183,7 @@ class Desk:
         issue = ledger.find(session, row.slot)
         if issue:
             again = ": its readers are enrolled" if issue.enrolled_at else f": `friday reopen {row.slot}` opens it again"
-            raise DecisionNeeded(f"{row.slot} is {issue.state.replace('_', ' ')}, so nothing of it can be changed{again}")
+            raise Closed(f"{row.slot} is {issue.state.replace('_', ' ')}, so nothing of it can be changed{again}")
 
     def _pages(self) -> list[str]:
         if self.line_up is not None:

@@ -9,7 +9,14 @@ const LOOK = 5000;
 document.documentElement.classList.add("js");
 
 // What was said in answer to a press goes when it was read.
-if (saving.textContent) setTimeout(() => saving.classList.contains("failed") || say(""), 6000);
+if (saving.textContent) {
+  setTimeout(() => {
+    if (!saving.classList.contains("failed")) say("");
+    document.getElementById("back")?.remove();
+  }, 12000);
+}
+// Nor is it said again to whoever comes back or loads the page once more.
+if (location.search) history.replaceState(null, "", location.pathname + location.hash);
 
 const forms = editing ? [...document.querySelectorAll("[data-autosave]")] : [];
 const timers = new Map();
