@@ -1,6 +1,5 @@
-"""The real server at another time, which goes faster: a Friday 09:00, both changes of the clocks, a machine that was off."""
+"""The real server at another time, which stands until a test moves it: a Friday, both changes of the clocks, a night off."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from tests.served import Served, clock_of, issues, mails, served, wait_for
 pytestmark = pytest.mark.slow
 
 ALL = ["ada@example.com", "ben@example.com", "cleo@example.com"]
-FASTER = 10
-# By the server's own clock: from the slot until it has surely begun, and until it has rung again.
+# By the server's own clock: from the slot until it has surely begun, and until it has rung again. A lease outlasts both steps.
 SOON = timedelta(minutes=30)
 AGAIN = timedelta(minutes=1)
+BEFORE = timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +45,28 @@ class Office:
 
     @contextmanager
     def served_at(self, start: datetime) -> Iterator[Served]:
-        """A server that starts at a time and goes ten times as fast."""
+        """A server for which it is a certain time, until it is told another."""
+        self._say(f"{start:%Y-%m-%d %H:%M:%S}")
+        faked = {"LD_PRELOAD": str(self.library), "FAKETIME_TIMESTAMP_FILE": str(self._time), "FAKETIME_CACHE_DURATION": "1"}
         # The clock by which threads wait is left as it is, or they would wait for too long or not at all.
-        faked = {"LD_PRELOAD": str(self.library), "FAKETIME": f"@{start:%Y-%m-%d %H:%M:%S} x{FASTER}", "TZ": "UTC"}
-        with served(self.folder, self.folder / "said.txt", **faked, FAKETIME_DONT_FAKE_MONOTONIC="1") as running:
+        faked |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "TZ": "UTC"}
+        with served(self.folder, self.folder / "said.txt", **faked) as running:
+            _ = running.address
             yield running
             assert running.stop() == 0, running.words
+
+    def let_it_be(self, at: datetime) -> None:
+        """Move the server's clock, which goes on from there."""
+        self._say(f"{(at - datetime.now(UTC)).total_seconds():+.3f}")
+
+    def _say(self, when: str) -> None:
+        new = self.folder / "time.new"
+        new.write_text(f"{when}\n", "utf-8")
+        new.rename(self._time)
+
+    @property
+    def _time(self) -> Path:
+        return self.folder / "time"
 
     def plan(self, day: date, at: str, opens: datetime) -> None:
         """Have a weekly slot on the weekday of a day, and stories of the week before it."""
@@ -80,20 +95,6 @@ def office(tmp_path: Path, empty: bytes, library: Path) -> Iterator[Office]:
     made.database.engine.dispose()
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory, library: Path, empty: bytes) -> timedelta:
-    """From a start to a slot by the server's clock: twice what a start takes on this machine now, and a little more."""
-    folder = tmp_path_factory.mktemp("trial")
-    (folder / "friday.db").write_bytes(empty)
-    made = build_world(folder, f"sqlite:///{folder}/friday.db")
-    made.database.engine.dispose()
-    began = time.monotonic()
-    with Office(made, library).served_at(OPENS) as running:
-        _ = running.address
-        took = time.monotonic() - began
-    return timedelta(seconds=FASTER * (2 * took + 3))
-
-
 OPENS = datetime(2026, 11, 27, 8, tzinfo=UTC)
 FRIDAY, FOLD = date(2026, 11, 27), date(2026, 10, 25)
 # In Berlin the clocks go forward on 29 March 2026, and back on 25 October.
@@ -109,11 +110,14 @@ CROSSINGS = {
 
 
 @pytest.mark.parametrize("case", CROSSINGS)
-def test_a_server_that_runs_over_a_slot_sends_one_issue(office: Office, before: timedelta, case: str) -> None:
+def test_a_server_that_runs_over_a_slot_sends_one_issue(office: Office, case: str) -> None:
     day, at, opens = CROSSINGS[case]
     office.plan(day, at, opens)
-    with office.served_at(opens - before) as running:
+    with office.served_at(opens - BEFORE) as running:
+        assert issues(office.world.database) == []
+        office.let_it_be(opens + timedelta(seconds=1))
         wait_for(lambda: is_sent(office.world.database), running)
+        office.let_it_be(opens + AGAIN)
         wait_for(lambda: office.has_passed(opens + AGAIN), running)
         assert f"Next: the slot {day} opens at" in running.words
         assert f"({opens:%Y-%m-%d %H:%M} UTC)" in running.words
@@ -128,10 +132,14 @@ def test_the_hour_that_comes_again_brings_no_second_issue(office: Office) -> Non
     day, at, opens = FOLD, "02:30", datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
     office.plan(day, at, opens)
     with office.served_at(opens + timedelta(seconds=1)) as running:
+        office.let_it_be(opens + AGAIN)
         wait_for(lambda: is_sent(office.world.database), running)
     sent = issues(office.world.database)
     again = opens + timedelta(hours=1)
-    with office.served_at(again - timedelta(seconds=20)) as running:
+    with office.served_at(again - BEFORE) as running:
+        office.let_it_be(again + timedelta(seconds=1))
+        wait_for(lambda: office.has_passed(again), running)
+        office.let_it_be(again + AGAIN)
         wait_for(lambda: office.has_passed(again + AGAIN), running)
         assert "Last: issue 1 of 2026-10-25 is sent." in running.words
     assert issues(office.world.database) == sent
@@ -141,6 +149,7 @@ def test_the_hour_that_comes_again_brings_no_second_issue(office: Office) -> Non
 def test_a_machine_that_was_off_sends_within_the_grace(office: Office) -> None:
     office.plan(FRIDAY, "09:00", OPENS)
     with office.served_at(OPENS + timedelta(hours=5)) as running:
+        office.let_it_be(OPENS + timedelta(hours=5) + AGAIN)
         wait_for(lambda: is_sent(office.world.database), running)
         assert "Due: the slot 2026-11-27 opened at 09:00 CET" in running.words
     (issue,) = issues(office.world.database)
@@ -154,9 +163,10 @@ def off_over_the_slot(office: Office) -> str:
     office.plan(FRIDAY, "09:00", OPENS)
     before, after = OPENS - timedelta(hours=12), OPENS + timedelta(hours=7)
     with office.served_at(before) as running:
-        wait_for(lambda: office.has_passed(before), running)
-        _ = running.address
+        office.let_it_be(before + AGAIN)
+        wait_for(lambda: office.has_passed(before + AGAIN), running)
     with office.served_at(after) as running:
+        office.let_it_be(after + AGAIN)
         wait_for(lambda: office.has_passed(after + AGAIN), running)
         return running.words
 

@@ -985,9 +985,10 @@ def test_a_test_goes_to_nobody_who_is_not_on_the_list(house: House, addresses: l
         gate.send_test(house.newsroom, house.slot, addresses, ED)
     assert "ada@example.com" not in str(caught.value)
     assert house.told == []
-    house.configured({"test_addresses": ()})
+    house.configured({"test_addresses": (), "editors": (), "owner": None})
     with pytest.raises(UsageError, match=r'test_addresses = \["you@example\.org"\]'):
         gate.send_test(house.newsroom, house.slot, [ED], ED)
+    assert gate.send_test(house.newsroom, house.slot, [ED], ED, own=ED) == (ED,)
 
 
 def test_a_test_wants_an_address(house: House) -> None:
