@@ -39,6 +39,7 @@ SLOTS = f"{ROOT}/slots"
 # How long somebody counts as being there after their page has last said so.
 STAYS = timedelta(seconds=25)
 MOST_PAGES = 60
+MOST_TOLD = 50
 HINT = 80
 SAMPLE_ADDRESS = "reader@example.com"
 
@@ -173,10 +174,11 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot]) -> 
         note: Long = "",
         was_note: Long = "",
         seen: Annotated[int | None, Form(ge=0, le=2**31 - 1)] = None,
+        told: Annotated[list[int] | None, Form(max_length=MOST_TOLD)] = None,
         line_up: Annotated[str, Form(max_length=100_000)] = "",
     ) -> Response:
         slot = slot_of(name)
-        desk = Desk(newsroom, slot, guest.admin.address, seen, _line_up(line_up))
+        desk = Desk(newsroom, slot, guest.admin.address, seen, _line_up(line_up), frozenset(told or ()))
         texts = {
             "title": (title, was_title), "summary": (summary, was_summary), "why": (why, was_why),
             "subject": (subject, was_subject), "preheader": (preheader, was_preheader), "note": (note, was_note),
@@ -193,8 +195,15 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot]) -> 
         with newsroom.database.read() as session:
             done = rows.deeds(session, slot.name)
         if _is_script(request):
-            return JSONResponse({"seen": done[-1].id if done else 0})
+            return JSONResponse({"seen": _seen(desk, done)})
         return _back(slot, done, _place_of(asked, done))
+
+
+def _seen(desk: Desk, done: Sequence[Deed]) -> int:
+    """The last row that somebody knows of who has just written: their own, unless others have done something meanwhile."""
+    seen = desk.seen or 0
+    others = any(deed.id > seen and deed.by != desk.by for deed in done)
+    return seen if others or not done else done[-1].id
 
 
 def _do(desk: Desk, asked: "Asked") -> None:
@@ -254,14 +263,16 @@ class Asked:
 def _conflict(request: Request, frame: Frame, desk: Desk, asked: Asked, error: EditedMeanwhile) -> Response:
     """Show what somebody else has written meanwhile beside what was to be written over it."""
     theirs = error.deed.about.get("text")
-    name = str(error.deed.about.get("field", ""))
+    # Nothing was written by whoever wanted to take something back.
+    name = "" if asked.what == "undo" else str(error.deed.about.get("field", ""))
     mine = asked.texts[name][0] if name else ""
     trouble = f"{error.deed.by} has changed that meanwhile."
     if _is_script(request):
-        return JSONResponse({"trouble": trouble, "field": name, "theirs": theirs, "seen": error.deed.id}, 409)
+        return JSONResponse({"trouble": trouble, "field": name, "theirs": theirs, "told": error.deed.id}, 409)
     return frame.page(
         request, "desk-conflict.html", 409, slot=desk.slot, by=error.deed.by, at=_at(desk.newsroom, error.deed.at),
-        field=name, theirs=theirs, mine=mine, asked=asked, seen=error.deed.id, line_up=json.dumps(desk.line_up or ()),
+        field=name, theirs=theirs, mine=mine, asked=asked, seen=desk.seen, told=sorted({*desk.told, error.deed.id}),
+        line_up=json.dumps(desk.line_up or ()),
     )  # fmt: skip
 
 
@@ -388,7 +399,7 @@ def _coming(newsroom: Newsroom) -> Slot:
 def _line_up(given: str) -> tuple[str, ...] | None:
     try:
         pages = json.loads(given) if given else None
-    except ValueError:
+    except (ValueError, RecursionError):
         pages = None
     if not isinstance(pages, list) or len(pages) > MOST_PAGES or not all(isinstance(each, str) for each in pages):
         return None

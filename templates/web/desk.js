@@ -132,7 +132,12 @@ function ask(form, said) {
   say("");
   mine.addEventListener("click", () => {
     box.remove();
-    know(said.seen);
+    // This one thing was told: whatever else others have changed meanwhile is not on this page.
+    const told = document.createElement("input");
+    told.type = "hidden";
+    told.name = "told";
+    told.value = said.told;
+    form.append(told);
     later(form, 0);
   });
   theirs.addEventListener("click", () => {
@@ -143,7 +148,7 @@ function ask(form, said) {
 }
 
 function know(seen) {
-  if (!seen) return;
+  if (!seen || seen <= Number(saving.dataset.seen)) return;
   saving.dataset.seen = seen;
   for (const field of document.querySelectorAll("input[name=seen]:not([data-digest])")) field.value = seen;
 }
@@ -153,12 +158,15 @@ async function refresh() {
   const answer = await fetch(location.pathname).catch(() => null);
   if (!answer || !answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // What is approved is what was looked at: what others did meanwhile is looked at after the page was loaded anew.
+  const own = page.getElementById("saving").dataset.seen === saving.dataset.seen;
+  const looked = (own ? page : document).querySelector("[data-digest]");
+  const digest = looked ? looked.value : "";
   for (const live of document.querySelectorAll("[data-live]")) {
     const anew = page.getElementById(live.id);
     if (anew && !live.contains(document.activeElement)) live.innerHTML = anew.innerHTML;
   }
-  const digest = page.querySelector("[data-digest]");
-  for (const field of document.querySelectorAll("[data-digest]")) if (digest) field.value = digest.value;
+  for (const field of document.querySelectorAll("[data-digest]")) if (digest) field.value = digest;
   const sight = document.getElementById("sight");
   if (sight) sight.src = sight.getAttribute("src");
 }
