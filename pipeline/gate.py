@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from pipeline import desk, inbox, ledger, mail
 from pipeline.books import IssueRow, IssueState, LeaseRow, SlotRow, Stance
 from pipeline.desk import Deed, Kind
-from pipeline.errors import ContentError, UsageError
+from pipeline.errors import ContentError, DecisionNeeded, UsageError
 from pipeline.issue import Draft, Slot
 from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
@@ -94,16 +94,28 @@ def skip(newsroom: Newsroom, slot: Slot, by: str, why: str = "") -> None:
         desk.write(session, slot.name, Kind.SKIP, {"why": why}, by, newsroom.now())
 
 
-def order(newsroom: Newsroom, slot: Slot, by: str) -> None:
+def order(newsroom: Newsroom, slot: Slot, by: str, seen: str = "") -> None:
     """Have the clock send an approved issue now, however early or late it is.
+
+    Args:
+        newsroom: where.
+        slot: which issue.
+        by: who wants it.
+        seen: the digest of what was looked at; nothing else is sent then.
 
     Raises:
         UsageError: it is not approved, or its readers are enrolled already.
+        DecisionNeeded: it is held, or not what was looked at any more.
     """
     with newsroom.database.write() as session:
         row = _not_begun(session, slot)
-        if ledger.find(session, slot.name) is None:
+        issue = ledger.find(session, slot.name)
+        if issue is None:
             raise UsageError(f"{slot.name} is not approved yet: what is to be sent is approved first")
+        if row.stance == Stance.HELD:
+            raise DecisionNeeded(f"{slot.name} is held, by {row.by or 'a person'}: approve it first, which lets it go")
+        if seen and seen != issue.digest:
+            raise DecisionNeeded(f"what is approved for {slot.name} has changed since you looked at it: look again")
         desk.take_stance(row, Stance.ORDERED, by, newsroom.now())
         desk.write(session, slot.name, Kind.SEND, {}, by, newsroom.now())
 

@@ -523,12 +523,40 @@ def test_an_order_is_taken_back_by_whatever_is_said_after_it(house: House, way: 
     assert house.got == []
 
 
-def test_an_order_lets_a_held_one_go(house: House) -> None:
+def test_an_order_by_whoever_has_not_seen_that_it_is_held_sends_nothing(house: House) -> None:
     route.approve(house.newsroom, house.slot, ED)
     gate.hold(house.newsroom, house.slot, ED)
-    gate.order(house.newsroom, house.slot, ELLA)
+    with pytest.raises(DecisionNeeded, match=f"is held, by {ED}: approve it first"):
+        gate.order(house.newsroom, house.slot, ELLA)
+    house.at(FRIDAY - timedelta(days=2)).ring()
+    assert (house.state, house.got) == (Stance.HELD, [])
+
+
+def test_an_order_sends_nothing_but_what_was_looked_at(house: House) -> None:
+    house.at(FRIDAY - timedelta(days=2))
+    route.approve(house.newsroom, house.slot, ED)
+    seen = route.look(house.newsroom, house.slot).rendered.digest
+    route.reopen(house.newsroom, house.slot, ELLA)
+    house.desk(ELLA).head("subject", "Another")
+    route.approve(house.newsroom, house.slot, ELLA)
+    with pytest.raises(DecisionNeeded, match="has changed since you looked at it"):
+        gate.order(house.newsroom, house.slot, ED, seen)
+    house.ring()
+    assert house.got == []
+    gate.order(house.newsroom, house.slot, ELLA, route.look(house.newsroom, house.slot).rendered.digest)
     house.ring()
     assert house.got == READERS
+
+
+def test_what_is_approved_when_its_time_is_over_does_not_say_that_it_goes_out_by_itself(house: House) -> None:
+    house.at(FRIDAY - timedelta(days=2)).ring()
+    house.at(FRIDAY + timedelta(days=1)).ring()
+    route.reopen(house.newsroom, house.slot, ED)
+    route.approve(house.newsroom, house.slot, ED)
+    house.ring(2)
+    said = show.standing_text(house.newsroom, gate.standing(house.newsroom, house.slot), 3)
+    assert (house.state, house.got) == (IssueState.APPROVED, [])
+    assert said.endswith("its grace is over: send it now, or skip it.")
 
 
 @pytest.mark.parametrize("when", [FRIDAY - timedelta(days=2), FRIDAY + timedelta(days=2)])

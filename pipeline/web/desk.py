@@ -294,7 +294,7 @@ def _add_decisions(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], s
             "reopen": lambda: route.reopen(newsroom, slot, me),
             "hold": lambda: gate.hold(newsroom, slot, me, one_line(why)),
             "skip": lambda: gate.skip(newsroom, slot, me, one_line(why)),
-            "send": lambda: gate.order(newsroom, slot, me),
+            "send": lambda: gate.order(newsroom, slot, me, seen),
         }
         if what not in decisions:
             return shown(request, guest, slot, 422, "That is nothing that can be decided at a desk.")
