@@ -184,10 +184,9 @@ def tend(newsroom: Newsroom) -> Report | None:
             _wait(newsroom, slot, str(error))
         raise
     finally:
+        # Whatever keeps one issue from going out, editors hear of the next.
         _report_the_closed(newsroom)
-    ahead = timedelta(hours=newsroom.config.timetable.draft_before_hours)
-    for coming in newsroom.schedule.between(newsroom.now(), newsroom.now() + ahead):
-        _announce(newsroom, coming)
+        _announce_the_coming(newsroom)
     return sent
 
 
@@ -233,6 +232,12 @@ def _miss(newsroom: Newsroom, slot: Slot) -> None:
 
 _AWAKE = "gate"
 _INSTANT = timedelta.resolution
+
+
+def _announce_the_coming(newsroom: Newsroom) -> None:
+    ahead = timedelta(hours=newsroom.config.timetable.draft_before_hours)
+    for coming in newsroom.schedule.between(newsroom.now(), newsroom.now() + ahead):
+        _announce(newsroom, coming)
 
 
 def _announce(newsroom: Newsroom, slot: Slot) -> None:

@@ -773,6 +773,14 @@ def test_editors_are_told_of_the_draft_once_and_reminded_once(house: House) -> N
     assert house.told[4:] == [("report", OWNER)]
 
 
+def test_editors_are_told_of_the_next_draft_though_the_one_before_waits_for_them(empty_house: House) -> None:
+    house = empty_house.configured(extra=((FRIDAY + timedelta(days=1)).date(),))
+    house.at(FRIDAY + MINUTE)
+    for _ in range(2):
+        outcome(lambda: gate.tend(house.newsroom))
+    assert house.told == [("waits", ED), ("waits", ELLA), ("drafted", ED), ("drafted", ELLA)]
+
+
 def test_whoever_comes_to_the_draft_late_is_told_of_it_and_not_reminded(house: House) -> None:
     house.at(FRIDAY - timedelta(hours=1)).ring(5)
     assert house.told == [("drafted", ED), ("drafted", ELLA)]
@@ -1005,6 +1013,13 @@ def test_a_test_is_counted_nowhere(house: House) -> None:
     house.ring()
     report = route.report(house.newsroom, house.slot)
     assert (report.enrolled, report.counts["accepted"], report.number) == (4, 4, 1)
+
+
+def test_the_bytes_of_a_test_lie_in_its_row_until_it_is_sent(house: House) -> None:
+    gate.send_test(house.newsroom, house.slot, [ED], ED)
+    house.read_mails()
+    with house.newsroom.database.read() as session:
+        assert session.exec(select(MailRow.about)).one() == {"slot": house.slot.name}
 
 
 @pytest.mark.parametrize("addresses", [["ada@example.com"], [ED, "ada@example.com"], [f"x{ED}"]])
