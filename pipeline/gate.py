@@ -6,6 +6,7 @@ two of them, come to the same end.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
 from pipeline.publish import draft, look, publish_due
 from pipeline.rows import is_postgres
-from pipeline.schedule import Timing
+from pipeline.schedule import WEEK, Timing
 from subscribers import roll
 
 CLOCK = "the clock"
@@ -197,7 +198,8 @@ def _notice_the_missed(newsroom: Newsroom) -> None:
         last = session.exec(select(LeaseRow.beat_at).where(LeaseRow.name == _AWAKE)).first()
     awake = max(last or now, now - FARTHEST)
     # At the very end of its grace a slot is still due.
-    for slot in schedule.between(awake - schedule.grace - _INSTANT, now - schedule.grace - _INSTANT):
+    slept_through = schedule.between(awake - schedule.grace - _INSTANT, now - schedule.grace - _INSTANT)
+    for slot in (*slept_through, *_late_of_a_sudden(newsroom)):
         with newsroom.database.read() as session:
             missed = _is_missed(session, slot)
         if missed:
@@ -209,6 +211,30 @@ def _notice_the_missed(newsroom: Newsroom) -> None:
             beat = {"holder": newsroom.runner, "until": now, "beat_at": now}
             say = insert(LeaseRow).values(name=_AWAKE, **beat).on_conflict_do_update(index_elements=["name"], set_=beat)
             session.connection().execute(say)
+
+
+def _late_of_a_sudden(newsroom: Newsroom) -> list[Slot]:
+    """The slots that editors were told of or have approved, and whose grace was over before the clock came to its end.
+
+    The schedule, or the time of the machine, was changed meanwhile. What was opened again after its grace is not among them.
+    """
+    now, schedule = newsroom.now(), newsroom.schedule
+    waiting = (
+        select(SlotRow.slot, SlotRow.changed_at)
+        .join(IssueRow, col(IssueRow.slot) == col(SlotRow.slot), isouter=True)
+        .where(col(SlotRow.slot).between((now - FARTHEST).date().isoformat(), (now + WEEK).date().isoformat()))
+        .where(SlotRow.stance == Stance.NONE, col(IssueRow.enrolled_at).is_(None))
+        .where(col(SlotRow.drafted_at).is_not(None) | col(IssueRow.id).is_not(None))
+    )
+    late = []
+    with newsroom.database.read() as session:
+        rows = session.exec(waiting).all()
+    for name, changed_at in rows:
+        with suppress(UsageError):
+            slot = schedule.named(name)
+            over = schedule.timing(slot, now) is Timing.LATE
+            late += [slot] if over and not (changed_at and changed_at > slot.at + schedule.grace) else []
+    return late
 
 
 def _is_missed(session: Session, slot: Slot) -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -734,6 +735,32 @@ def test_a_skipped_date_and_a_change_of_weekday_are_not_missed(house: House) -> 
     house.configured(skip=(), weekday="wed").ring(3)
     house.at(FRIDAY + timedelta(days=2)).ring(2)
     assert house.told == []
+
+
+@pytest.mark.parametrize("change", [{"reader_time": True}, {"timezone": ZoneInfo("Pacific/Kiritimati")}])
+@pytest.mark.parametrize("approved", [True, False])
+def test_a_slot_that_is_late_of_a_sudden_since_the_schedule_was_changed_is_missed(
+    house: House, change: dict[str, Any], *, approved: bool
+) -> None:
+    house.at(FRIDAY - timedelta(hours=23)).ring()
+    if approved:
+        route.approve(house.newsroom, house.slot, ED)
+    house.at(FRIDAY - timedelta(hours=4)).ring()
+    house.configured(**change).ring(3)
+    assert (house.state, house.got) == (Stance.MISSED, [])
+    assert Counter(house.told)["missed", OWNER] == 1
+    route.reopen(house.newsroom, house.slot, ED)
+    house.ring(3)
+    assert (house.state, Counter(house.told)["missed", OWNER]) == ("open", 1)
+
+
+def test_a_slot_that_was_slept_through_is_missed_though_the_clock_was_once_far_ahead(house: House) -> None:
+    house.at(FRIDAY - timedelta(days=3)).ring()
+    house.at(FRIDAY + timedelta(days=1000))
+    gate.tend(house.newsroom)
+    house.at(FRIDAY - timedelta(hours=20)).ring()
+    house.at(FRIDAY + timedelta(days=2)).ring(2)
+    assert house.state == Stance.MISSED
 
 
 def test_whoever_is_killed_before_the_clock_says_that_it_was_awake_looks_again(house: House) -> None:
