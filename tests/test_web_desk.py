@@ -33,11 +33,9 @@ class Page:
         assert found
         return html.unescape(found.group(1))
 
-    def change(self, what: str, told: int | None = None, seen: int | None = None, **texts: str) -> requests.Response:
-        form = {"csrf": self.hidden("csrf"), "seen": self.hidden("seen"), "line_up": self.hidden("line_up"), "what": what}
-        form |= {"told": str(told)} if told is not None else {}
-        form |= {"seen": str(seen)} if seen is not None else {}
-        return self.browser.post(f"{DESK}/change", {**form, **texts}, **SCRIPT)
+    def change(self, what: str, **fields: str) -> requests.Response:
+        form = {name: self.hidden(name) for name in ("csrf", "seen", "line_up")}
+        return self.browser.post(f"{DESK}/change", {**form, "what": what, **fields}, **SCRIPT)
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ def test_whoever_saves_something_else_has_not_seen_what_another_wrote_meanwhile(
     ed.head("subject", "Ed's subject")
     saved = page.change("head", preheader="Mine", was_preheader="")
     assert (saved.status_code, saved.json()["seen"]) == (200, int(page.hidden("seen")))
-    refused = page.change("head", seen=saved.json()["seen"], subject="Mine", was_subject="")
+    refused = page.change("head", seen=str(saved.json()["seen"]), subject="Mine", was_subject="")
     assert (refused.status_code, refused.json()["theirs"]) == (409, "Ed's subject")
     assert heads(page.world) == ("Ed's subject", "Mine")
 
@@ -82,7 +80,7 @@ def test_of_two_things_that_another_wrote_each_is_told_before_it_is_written_over
     mine = {"subject": "Mine", "was_subject": "", "preheader": "Mine too", "was_preheader": ""}
     refused = page.change("head", **mine)
     assert (refused.status_code, refused.json()["told"]) == (409, second)
-    refused = page.change("head", told=second, **mine)
+    refused = page.change("head", told=str(second), **mine)
     assert (refused.status_code, refused.json()["told"], refused.json()["theirs"]) == (409, first, "Ed's preheader")
     assert heads(page.world) == ("Mine", "Ed's preheader")
 
