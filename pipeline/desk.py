@@ -146,7 +146,8 @@ def _after(found: Edits, deed: Deed) -> Edits:
         case Kind.MOVE | Kind.SWAP | Kind.ADD | Kind.DROP:
             as_it_was = {each: place for each, place in found.places.items() if each != page}
             places = {each: place for place, each in enumerate(about["pages"], 1)} if "pages" in about else as_it_was
-            dropped = {page} if deed.kind is Kind.DROP else set()
+            # What was taken out for another does not come back by itself either.
+            dropped = {page} if deed.kind in (Kind.DROP, Kind.SWAP) else set()
             changed = {"places": places, "dropped": (found.dropped | dropped) - places.keys()}
         case Kind.PIN:
             changed = {"places": {**found.places, page: about["place"]}, "dropped": found.dropped - {page}}

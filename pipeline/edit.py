@@ -31,11 +31,15 @@ _TOLD, _NAME = 280, 60
 
 
 class EditedMeanwhile(DecisionNeeded):
-    """Somebody else has changed the same since it was looked at; nothing was written."""
+    """The same was changed since it was looked at, by somebody else or on another page; nothing was written."""
 
     def __init__(self, deed: Deed) -> None:
         super().__init__(f"{deed.by} has changed that meanwhile, at {deed.at:%H:%M} UTC")
         self.deed = deed
+
+
+class Closed(DecisionNeeded):
+    """The issue is frozen, so its desk takes no changes; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Desk:
     """A desk as somebody sees it who is about to change it.
 
     `seen` is the last row that this person knows of, None for whoever changes it without looking, and `told` are
-    later ones that they were told of and write over; `line_up` are the pages of the selection as it was seen, and
-    those of the draft as it is now where it is None.
+    later ones that they know of too, being their own or about to be written over; `line_up` are the pages of the
+    selection as it was seen, and those of the draft as it is now where it is None.
     """
 
     newsroom: Newsroom
@@ -154,14 +158,14 @@ class Desk:
 
         Raises:
             UsageError: none stands.
-            EditedMeanwhile: it is somebody else's, and came after what was seen.
+            EditedMeanwhile: it came after what was seen.
         """
         with self.newsroom.database.write() as session:
             self._see_that_it_is_open(session)
             done = [deed for deed in desk.deeds(session, self.slot.name) if deed.kind in CHANGES and not deed.undone]
             if not done:
                 raise UsageError(f"nothing was changed at the desk of {self.slot.name} that could be taken back")
-            if self.seen is not None and done[-1].id > self.seen and done[-1].by != self.by:
+            if self.seen is not None and done[-1].id > self.seen:
                 raise EditedMeanwhile(done[-1])
             desk.write(session, self.slot.name, Kind.UNDO, {"edit": done[-1].id}, self.by, self.newsroom.now())
         return done[-1]
@@ -171,8 +175,8 @@ class Desk:
             self._see_that_it_is_open(session)
             if self.seen is not None:
                 mine = Deed(0, kind, about, self.by, self.newsroom.now()).field
-                others = [each for each in desk.deeds(session, self.slot.name, self.seen) if each.by != self.by]
-                last = next((deed for deed in reversed(others) if deed.field == mine and not deed.undone), None)
+                since = desk.deeds(session, self.slot.name, self.seen)
+                last = next((deed for deed in reversed(since) if deed.field == mine and not deed.undone), None)
                 if last and last.about != about and last.id not in self.told:
                     raise EditedMeanwhile(last)
             return desk.write(session, self.slot.name, kind, about, self.by, self.newsroom.now())
@@ -182,7 +186,7 @@ class Desk:
         issue = ledger.find(session, row.slot)
         if issue:
             again = ": its readers are enrolled" if issue.enrolled_at else f": `friday reopen {row.slot}` opens it again"
-            raise DecisionNeeded(f"{row.slot} is {issue.state.replace('_', ' ')}, so nothing of it can be changed{again}")
+            raise Closed(f"{row.slot} is {issue.state.replace('_', ' ')}, so nothing of it can be changed{again}")
 
     def _pages(self) -> list[str]:
         if self.line_up is not None:

@@ -104,8 +104,12 @@ def pick(
     pinned, ranked = _take_out(ranked, edits.places, weights, trust or {})
     fresh, stale = list[Chosen](), list[Chosen]()
     for each in ranked:
-        dropped = any(canonical_url(story.url) in edits.dropped for story in (each.story, *each.also))
-        (stale if dropped or each.echo or each.score <= weights.least else fresh).append(each)
+        dropped = next((story for story in (each.story, *each.also) if canonical_url(story.url) in edits.dropped), None)
+        if dropped:
+            # It keeps the name under which it was taken out.
+            stale.append(_linked(each, dropped))
+        else:
+            (stale if each.echo or each.score <= weights.least else fresh).append(each)
     chosen, rest = _spread(fresh, wanted - len(pinned), weights.per_source, pinned.values())
     rest = sorted([*rest, *stale], key=_rank)
     return Selection(
@@ -192,11 +196,15 @@ def _take_out(
         free = next(number for number in count(place) if number not in pinned)
         if each in rest:
             rest.remove(each)
-            others = tuple(other for other in (each.story, *each.also) if other is not story)
-            pinned[free] = replace(each, story=story, also=others)
+            pinned[free] = _linked(each, story)
         else:
             pinned[free] = score([story], weights, trust)
     return pinned, rest
+
+
+def _linked(each: Chosen, story: Story) -> Chosen:
+    """The same by another of its tellings."""
+    return replace(each, story=story, also=tuple(other for other in (each.story, *each.also) if other is not story))
 
 
 def _in_their_places(pinned: Mapping[int, Chosen], chosen: Sequence[Chosen]) -> Iterator[Chosen]:
@@ -219,8 +227,7 @@ def _spread(
     for each in ranked:
         link = next((story for story in (each.story, *each.also) if linked[story.source] < per_source), None)
         if len(chosen) < wanted and link:
-            others = tuple(story for story in (each.story, *each.also) if story is not link)
-            chosen.append(replace(each, story=link, also=others))
+            chosen.append(_linked(each, link))
             linked[link.source] += 1
         else:
             rest.append(each)

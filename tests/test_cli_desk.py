@@ -170,7 +170,7 @@ def test_the_words_of_a_story_are_written_and_brought_back(terminal: Terminal) -
     assert (line.title, line.summary, line.why) == ("New", "Said anew.", "Because.")
     said = terminal.edit("line", "1", "--reset", "title", "--reset", "summary", "--why", "").out
     assert terminal.draft().issue.lines[0] == replace(own, why="")
-    assert f"Took out the reason of “{own.title}”." in said
+    assert f"Took out “why it matters” of “{own.title}”." in said
     assert f"Brought back the title of “{own.title}”." in said
 
 
@@ -474,7 +474,7 @@ DEEDS: list[tuple[Kind, dict[str, Any], str]] = [
     (Kind.DROP, {"page": "c.example/x", "pages": []}, "dropped c.example/x"),
     (Kind.PIN, {"page": "a", "place": 3}, "pinned “Alpha” to place 3"),
     (Kind.UNPIN, {"page": "a"}, "unpinned “Alpha”"),
-    (Kind.WORDS, {"page": "a", "field": "why", "text": "So.", "place": 1}, "wrote the reason of “Alpha”: “So.”"),
+    (Kind.WORDS, {"page": "a", "field": "why", "text": "So.", "place": 1}, "wrote “why it matters” of “Alpha”: “So.”"),
     (Kind.WORDS, {"page": "a", "field": "summary", "text": "", "place": 1}, "took out the summary of “Alpha”"),
     (Kind.WORDS, {"page": "a", "field": "title", "text": None, "place": 1}, "brought back the title of “Alpha”"),
     (Kind.HEAD, {"field": "note", "text": "One.\n\nTwo."}, "wrote the note: “One. Two.”"),

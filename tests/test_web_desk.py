@@ -114,3 +114,10 @@ def test_a_line_up_that_is_none_is_that_of_the_draft(page: Page, line_up: str) -
     form = {"csrf": page.hidden("csrf"), "what": "down", "place": "1", "page": edit.line_up(route.draft(
         page.world.newsroom, page.world.slot))[0], "line_up": line_up}  # fmt: skip
     assert page.browser.post(f"{DESK}/change", form, **SCRIPT).status_code == 200
+
+
+def test_one_s_own_words_may_be_written_on_though_another_came_in_between(page: Page, ed: edit.Desk) -> None:
+    ed.head("subject", "Ed's subject")
+    written = page.change("head", preheader="Mine", was_preheader="").json()["written"]
+    again = page.change("head", preheader="Mine, longer", was_preheader="Mine", told=str(written["preheader"]))
+    assert (again.status_code, heads(page.world)) == (200, ("Ed's subject", "Mine, longer"))

@@ -6,7 +6,7 @@ somebody saw when they changed something comes along, so that two editors are to
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -19,14 +19,13 @@ from pipeline import desk as rows
 from pipeline import edit, gate, show
 from pipeline import publish as route
 from pipeline.desk import CHANGES, Deed
-from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Desk, EditedMeanwhile, clean
+from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Closed, Desk, EditedMeanwhile, clean
 from pipeline.errors import ContentError, DecisionNeeded, FridayError, UsageError
 from pipeline.gate import Standing
 from pipeline.issue import Chosen, Copy, Draft, Line, RenderedIssue, Slot, Term, Wording
 from pipeline.jobs import jobs
 from pipeline.newsroom import Newsroom
 from pipeline.render import address, listed
-from pipeline.schedule import Timing
 from pipeline.staff import Guest
 from pipeline.text import canonical_url, one_line, plain, shorten
 from pipeline.web.door import ROOT, Here, Refused
@@ -41,6 +40,7 @@ STAYS = timedelta(seconds=25)
 MOST_PAGES = 60
 MOST_TOLD = 50
 HINT = 80
+CLOSED = "It is approved meanwhile, so nothing was changed. Load the page and reopen it first."
 SAMPLE_ADDRESS = "reader@example.com"
 
 SlotName = Annotated[str, Path(pattern=r"^\d{4}-\d{2}-\d{2}$")]
@@ -96,11 +96,21 @@ def add_desk(app: FastAPI, frame: Frame) -> None:
             raise Refused(404, "No such slot", f"{_sentence(error)} The calendar shows the next ones.") from None
 
     def shown(
-        request: Request, guest: Guest, slot: Slot, status: int = 200, trouble: str = "", done: int = 0, said: str = ""
+        request: Request,
+        guest: Guest,
+        slot: Slot,
+        status: int = 200,
+        trouble: str = "",
+        done: int = 0,
+        said: str = "",
+        asked: Asked | None = None,
     ) -> Response:
         visitors.come(slot.name, guest.admin.address, newsroom.now())
         values = _values(newsroom, slot, guest, done)
-        return frame.page(request, "desk.html", status, **{**values, "trouble": trouble, "said": said or values["said"]})
+        values |= {"trouble": trouble, "said": said or values["said"], "asked": asked}
+        # What could not be kept is given back.
+        values["lost"] = [asked.texts[name][0] for name in asked.changed([*STORY_FIELDS, *HEAD_FIELDS])] if asked else []
+        return frame.page(request, "desk.html", status, **values)
 
     @app.get(DESK, **_HTML)
     def current() -> Response:
@@ -144,11 +154,11 @@ def add_desk(app: FastAPI, frame: Frame) -> None:
         told = [{"by": deed.by, "at": _at(newsroom, deed.at), "what": show.deed_text(deed, titles)} for deed in others]
         return JSONResponse({"state": stands.state, "others": told, "here": here})
 
-    _add_changes(app, frame, slot_of)
+    _add_changes(app, frame, slot_of, shown)
     _add_decisions(app, frame, slot_of, shown)
 
 
-def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot]) -> None:
+def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], shown: Callable[..., Response]) -> None:
     newsroom = frame.newsroom
 
     @app.post(f"{DESK}/{{name}}/change", **_GOES_ON)
@@ -185,32 +195,35 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot]) -> 
         }  # fmt: skip
         asked = Asked(what, page, other, place, to, texts)
         try:
-            _do(desk, asked)
+            written = _do(desk, asked)
         except EditedMeanwhile as error:
             return _conflict(request, frame, desk, asked, error)
         except (UsageError, DecisionNeeded) as error:
+            said = CLOSED if isinstance(error, Closed) else _sentence(error)
             if _is_script(request):
-                return JSONResponse({"trouble": _sentence(error)}, 422)
-            return frame.message(request, 422, "That cannot be done", _sentence(error))
+                return JSONResponse({"trouble": said}, 422)
+            return shown(request, guest, slot, 422, said, asked=asked)
         with newsroom.database.read() as session:
             done = rows.deeds(session, slot.name)
         if _is_script(request):
-            return JSONResponse({"seen": _seen(desk, done)})
+            return JSONResponse({"seen": _seen(desk, done, written.values()), "written": written})
         return _back(slot, done, _place_of(asked, done))
 
 
-def _seen(desk: Desk, done: Sequence[Deed]) -> int:
-    """The last row that somebody knows of who has just written: their own, unless others have done something meanwhile."""
-    seen = desk.seen or 0
-    others = any(deed.id > seen and deed.by != desk.by for deed in done)
-    return seen if others or not done else done[-1].id
+def _seen(desk: Desk, done: Sequence[Deed], written: Collection[int]) -> int:
+    """The last row that a page knows of whose words were kept: the last of all, unless others came in between."""
+    seen, known = desk.seen or 0, {*desk.told, *written}
+    return done[-1].id if done and all(deed.id in known for deed in done if deed.id > seen) else seen
 
 
-def _do(desk: Desk, asked: "Asked") -> None:
+def _do(desk: Desk, asked: "Asked") -> dict[str, int]:
+    """Change what is asked for; the rows of the words that were kept, by their fields."""
+    if asked.what == "words":
+        return {name: desk.tell(asked.page, name, asked.texts[name][0]) for name in asked.changed(STORY_FIELDS)}
+    if asked.what == "head":
+        return {name: desk.head(name, asked.texts[name][0]) for name in asked.changed(HEAD_FIELDS)}
     changes: dict[str, Callable[[], object]] = {
-        "words": lambda: [desk.tell(asked.page, name, asked.texts[name][0]) for name in asked.changed(STORY_FIELDS)],
         "own words": lambda: [desk.tell(asked.page, name, None) for name in STORY_FIELDS],
-        "head": lambda: [desk.head(name, asked.texts[name][0]) for name in asked.changed(HEAD_FIELDS)],
         "own head": lambda: [desk.head(name, None) for name in HEAD_FIELDS],
         "move": lambda: desk.move(asked.page, asked.to),
         "up": lambda: desk.move(asked.page, asked.place - 1),
@@ -227,6 +240,7 @@ def _do(desk: Desk, asked: "Asked") -> None:
     if asked.what not in changes:
         raise UsageError("that is nothing that can be done at a desk: load the page again")
     changes[asked.what]()
+    return {}
 
 
 def _back(slot: Slot, done: Sequence[Deed], anchor: str = "") -> Response:
@@ -257,7 +271,15 @@ class Asked:
 
     def changed(self, names: Sequence[str]) -> list[str]:
         """The texts that somebody has changed: another who changed the others meanwhile is not written over."""
-        return [name for name in names if clean(name, self.texts[name][0]) != clean(name, self.texts[name][1])]
+        return [name for name in names if _said(name, self.texts[name][0]) != _said(name, self.texts[name][1])]
+
+
+def _said(name: str, text: str) -> str | None:
+    try:
+        return clean(name, text)
+    except UsageError:
+        # Too long, which whoever keeps it says.
+        return text
 
 
 def _conflict(request: Request, frame: Frame, desk: Desk, asked: Asked, error: EditedMeanwhile) -> Response:
@@ -266,14 +288,18 @@ def _conflict(request: Request, frame: Frame, desk: Desk, asked: Asked, error: E
     # Nothing was written by whoever wanted to take something back.
     name = "" if asked.what == "undo" else str(error.deed.about.get("field", ""))
     mine = asked.texts[name][0] if name else ""
-    trouble = f"{error.deed.by} has changed that meanwhile."
+    trouble = f"{_who(desk, error.deed)} changed that meanwhile."
     if _is_script(request):
         return JSONResponse({"trouble": trouble, "field": name, "theirs": theirs, "told": error.deed.id}, 409)
     return frame.page(
-        request, "desk-conflict.html", 409, slot=desk.slot, by=error.deed.by, at=_at(desk.newsroom, error.deed.at),
+        request, "desk-conflict.html", 409, slot=desk.slot, by=_who(desk, error.deed), at=_at(desk.newsroom, error.deed.at),
         field=name, theirs=theirs, mine=mine, asked=asked, seen=desk.seen, told=sorted({*desk.told, error.deed.id}),
         line_up=json.dumps(desk.line_up or ()),
     )  # fmt: skip
+
+
+def _who(desk: Desk, deed: Deed) -> str:
+    return "You, on another page, have" if deed.by == desk.by else f"{deed.by} has"
 
 
 def _add_decisions(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], shown: Callable[..., Response]) -> None:
@@ -352,14 +378,16 @@ def _values(newsroom: Newsroom, slot: Slot, guest: Guest, done: int) -> dict[str
         "runners_up": _runners_up(drafted) if drafted else [],
         "line_up": json.dumps(edit.line_up(drafted)) if drafted else "",
         "seen": stands.deeds[-1].id if stands.deeds else 0,
+        "others": max((deed.id for deed in stands.deeds if deed.by != guest.admin.address), default=0),
         "history": history,
+        "just_changed": bool(mine) and mine[0] == next((each for each in reversed(stands.deeds) if _stays(each)), None),
         "can_undo": next((show.deed_text(each, titles) for each in reversed(stands.deeds) if _stays(each)), "")
         if drafted
         else "",
         "most": MOST,
         "sender": newsroom.masthead.sender_name,
         "tests": gate.allowed(newsroom, guest.admin.address),
-        "late": stands.timing is Timing.LATE,
+        "full": drafted is not None and len(drafted.selection.stories) >= newsroom.config.newsletter.stories,
         "counts": {name: number for name, number in tally.items() if number},
         "me": guest.admin.address,
     }

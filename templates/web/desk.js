@@ -9,7 +9,14 @@ const LOOK = 5000;
 document.documentElement.classList.add("js");
 
 // What was said in answer to a press goes when it was read.
-if (saving.textContent) setTimeout(() => saving.classList.contains("failed") || say(""), 6000);
+if (saving.textContent) {
+  setTimeout(() => {
+    if (!saving.classList.contains("failed")) say("");
+    document.getElementById("back")?.remove();
+  }, 12000);
+}
+// Nor is it said again to whoever comes back or loads the page once more.
+if (location.search) history.replaceState(null, "", location.pathname + location.hash);
 
 const forms = editing ? [...document.querySelectorAll("[data-autosave]")] : [];
 const timers = new Map();
@@ -107,6 +114,7 @@ async function send(form, body, sent) {
   }
   for (const [name, value] of Object.entries(sent)) form.elements[`was_${name}`].value = value;
   remember(form);
+  for (const [name, row] of Object.entries(said.written)) tell(form, name, row);
   know(said.seen);
   say("Saved.");
   await refresh();
@@ -132,12 +140,7 @@ function ask(form, said) {
   say("");
   mine.addEventListener("click", () => {
     box.remove();
-    // This one thing was told: whatever else others have changed meanwhile is not on this page.
-    const told = document.createElement("input");
-    told.type = "hidden";
-    told.name = "told";
-    told.value = said.told;
-    form.append(told);
+    tell(form, said.field, said.told);
     later(form, 0);
   });
   theirs.addEventListener("click", () => {
@@ -145,6 +148,20 @@ function ask(form, said) {
     location.reload();
   });
   return false;
+}
+
+// A field may be written over though it has a later row than what was seen: one's own, or one that was told of.
+// Whatever else others have changed meanwhile is not on this page.
+function tell(form, name, row) {
+  let told = form.querySelector(`[data-told=${name}]`);
+  if (!told) {
+    told = document.createElement("input");
+    told.type = "hidden";
+    told.name = "told";
+    told.dataset.told = name;
+    form.append(told);
+  }
+  told.value = row;
 }
 
 function know(seen) {
@@ -159,7 +176,7 @@ async function refresh() {
   if (!answer || !answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   // What is approved is what was looked at: what others did meanwhile is looked at after the page was loaded anew.
-  const own = page.getElementById("saving").dataset.seen === saving.dataset.seen;
+  const own = Number(page.getElementById("saving").dataset.others) <= Number(saving.dataset.seen);
   const looked = (own ? page : document).querySelector("[data-digest]");
   const digest = looked ? looked.value : "";
   for (const live of document.querySelectorAll("[data-live]")) {

@@ -214,8 +214,8 @@ def test_stories_are_moved_swapped_dropped_pinned_and_brought_back(either: Visit
     assert titles(week)[:4] == [b, c, e, d]
     assert a not in titles(week)
     dropped = either.page.locator("#runners-up li", has_text=a)
-    expect(dropped).to_contain_text("dropped")
-    dropped.locator("select").select_option(index=len(titles(week)))
+    expect(dropped).to_contain_text("taken out")
+    dropped.locator("select").select_option(index=1)
     with either.page.expect_navigation():
         dropped.get_by_role("button").click()
     assert titles(week)[:4] == [a, c, e, d]
@@ -306,7 +306,7 @@ def test_two_who_write_the_same_are_told_of_each_other(either: Visit, week: Hous
         either.complaints = [each for each in either.complaints if "409 (Conflict)" not in each]
     else:
         either.page.locator("#head").get_by_role("button", name="Save").click()
-        either.reads("Two of you at once").sees("Theirs").sees("Mine")
+        either.reads("Twice at once").sees("Theirs").sees("Mine")
         assert draft(week).issue.subject == "Theirs"
         either.press("Write mine over it")
     assert draft(week).issue.subject == "Mine"

@@ -188,6 +188,18 @@ def decides(what: Callable[..., object], *more: str) -> Go:
     return go
 
 
+def adds(url: str) -> Go:
+    """Ask for a page to be added."""
+
+    def go(visit: Visit) -> None:
+        visit.page.locator(".add summary").click()
+        visit.page.locator("#url").fill(url)
+        with visit.page.expect_navigation():
+            visit.page.locator(".add button").click()
+
+    return go
+
+
 def missed(visit: Visit) -> None:
     """The clock was away until the grace of the next slot was over."""
     world = visit.house.world
@@ -290,6 +302,7 @@ SHOWN = [
     Shown(f"{DESK}/x", "missed", then(missed, at(NEXT)), 200, "desk", CHIEF),
     Shown(f"{DESK}/x", "sent", at(SENT), who=CHIEF),
     Shown(f"{DESK}/x", "changed meanwhile", then(at(NEXT), spoil("[data-digest]"), press("Approve")), 409, "desk", CHIEF),
+    Shown(f"{DESK}/x", "a page that is none", then(at(NEXT), adds("https://127.0.0.1/")), 422, "desk", CHIEF),
     Shown(f"{DESK}/x", "no slot", at(f"{DESK}/2026-11-28"), 404, who=CHIEF),
     Shown(f"{DESK}/x/issue", "draft", at(f"{NEXT}/issue"), 200, "busy", CHIEF, sealed=True),
     Shown(SLOTS, "eight", at(SLOTS), who=CHIEF),
