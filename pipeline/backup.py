@@ -44,10 +44,10 @@ def write(database: Database, file: Path, now: datetime) -> int:
     return size
 
 
-def latest(folder: Path) -> datetime | None:
-    """When the newest of the copies in a folder was made, by its name."""
-    found = _kept(folder)
-    return datetime.strptime(found[-1].name, FORM).replace(tzinfo=UTC) if found else None
+def latest(folder: Path, now: datetime) -> datetime | None:
+    """When the newest of the copies in a folder was made, by its name; one from the future was made by a wrong clock."""
+    made = (datetime.strptime(path.name, FORM).replace(tzinfo=UTC) for path in _kept(folder))
+    return max((each for each in made if each <= now), default=None)
 
 
 def next_at(newsroom: Newsroom) -> datetime | None:
@@ -55,10 +55,9 @@ def next_at(newsroom: Newsroom) -> datetime | None:
     plan = newsroom.config.backup
     if not plan.keep or not newsroom.database.is_sqlite:
         return None
-    last = latest(newsroom.config.backups)
     now = newsroom.now()
-    # One from the future was made when the clock was wrong.
-    return last + timedelta(hours=plan.every_hours) if last and last <= now else now
+    last = latest(newsroom.config.backups, now)
+    return last + timedelta(hours=plan.every_hours) if last else now
 
 
 def make_due(newsroom: Newsroom) -> Path | None:

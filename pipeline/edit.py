@@ -46,8 +46,9 @@ class Closed(DecisionNeeded):
 class Desk:
     """A desk as somebody sees it who is about to change it.
 
-    `seen` is the last row that this person knows of, None for whoever changes it without looking; `line_up` are
-    the pages of the selection as it was seen, and those of the draft as it is now where it is None.
+    `seen` is the last row that this person knows of, None for whoever changes it without looking, and `told` are
+    later ones that they know of too, being their own or about to be written over; `line_up` are the pages of the
+    selection as it was seen, and those of the draft as it is now where it is None.
     """
 
     newsroom: Newsroom
@@ -55,6 +56,7 @@ class Desk:
     by: str
     seen: int | None = None
     line_up: tuple[str, ...] | None = None
+    told: frozenset[int] = frozenset()
 
     def move(self, page: str, place: int) -> int:
         """Put a story of the selection in another place, from 1 on; all of them stay from now on."""
@@ -173,9 +175,10 @@ class Desk:
             self._see_that_it_is_open(session)
             if self.seen is not None:
                 mine = Deed(0, kind, about, self.by, self.newsroom.now()).field
-                for deed in reversed(desk.deeds(session, self.slot.name, self.seen)):
-                    if deed.field == mine and not deed.undone and deed.about != about:
-                        raise EditedMeanwhile(deed)
+                since = desk.deeds(session, self.slot.name, self.seen)
+                last = next((deed for deed in reversed(since) if deed.field == mine and not deed.undone), None)
+                if last and last.about != about and last.id not in self.told:
+                    raise EditedMeanwhile(last)
             return desk.write(session, self.slot.name, kind, about, self.by, self.newsroom.now())
 
     def _see_that_it_is_open(self, session: Any) -> None:

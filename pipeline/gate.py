@@ -6,6 +6,7 @@ two of them, come to the same end.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,13 +17,13 @@ from sqlmodel import Session, col, select
 from pipeline import desk, inbox, ledger, mail
 from pipeline.books import IssueRow, IssueState, LeaseRow, SlotRow, Stance
 from pipeline.desk import Deed, Kind
-from pipeline.errors import ContentError, UsageError
+from pipeline.errors import ContentError, DecisionNeeded, UsageError
 from pipeline.issue import Draft, Slot
 from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
 from pipeline.publish import draft, look, publish_due
 from pipeline.rows import is_postgres
-from pipeline.schedule import Timing
+from pipeline.schedule import WEEK, Timing
 from subscribers import roll
 
 CLOCK = "the clock"
@@ -94,16 +95,28 @@ def skip(newsroom: Newsroom, slot: Slot, by: str, why: str = "") -> None:
         desk.write(session, slot.name, Kind.SKIP, {"why": why}, by, newsroom.now())
 
 
-def order(newsroom: Newsroom, slot: Slot, by: str) -> None:
+def order(newsroom: Newsroom, slot: Slot, by: str, seen: str = "") -> None:
     """Have the clock send an approved issue now, however early or late it is.
+
+    Args:
+        newsroom: where.
+        slot: which issue.
+        by: who wants it.
+        seen: the digest of what was looked at; nothing else is sent then.
 
     Raises:
         UsageError: it is not approved, or its readers are enrolled already.
+        DecisionNeeded: it is held, or not what was looked at any more.
     """
     with newsroom.database.write() as session:
         row = _not_begun(session, slot)
-        if ledger.find(session, slot.name) is None:
+        issue = ledger.find(session, slot.name)
+        if issue is None:
             raise UsageError(f"{slot.name} is not approved yet: what is to be sent is approved first")
+        if row.stance == Stance.HELD:
+            raise DecisionNeeded(f"{slot.name} is held, by {row.by or 'a person'}: approve it first, which lets it go")
+        if seen and seen != issue.digest:
+            raise DecisionNeeded(f"what is approved for {slot.name} has changed since you looked at it: look again")
         desk.take_stance(row, Stance.ORDERED, by, newsroom.now())
         desk.write(session, slot.name, Kind.SEND, {}, by, newsroom.now())
 
@@ -172,10 +185,9 @@ def tend(newsroom: Newsroom) -> Report | None:
             _wait(newsroom, slot, str(error))
         raise
     finally:
+        # Whatever keeps one issue from going out, editors hear of the next.
         _report_the_closed(newsroom)
-    ahead = timedelta(hours=newsroom.config.timetable.draft_before_hours)
-    for coming in newsroom.schedule.between(newsroom.now(), newsroom.now() + ahead):
-        _announce(newsroom, coming)
+        _announce_the_coming(newsroom)
     return sent
 
 
@@ -186,7 +198,8 @@ def _notice_the_missed(newsroom: Newsroom) -> None:
         last = session.exec(select(LeaseRow.beat_at).where(LeaseRow.name == _AWAKE)).first()
     awake = max(last or now, now - FARTHEST)
     # At the very end of its grace a slot is still due.
-    for slot in schedule.between(awake - schedule.grace - _INSTANT, now - schedule.grace - _INSTANT):
+    slept_through = schedule.between(awake - schedule.grace - _INSTANT, now - schedule.grace - _INSTANT)
+    for slot in (*slept_through, *_late_of_a_sudden(newsroom)):
         with newsroom.database.read() as session:
             missed = _is_missed(session, slot)
         if missed:
@@ -198,6 +211,30 @@ def _notice_the_missed(newsroom: Newsroom) -> None:
             beat = {"holder": newsroom.runner, "until": now, "beat_at": now}
             say = insert(LeaseRow).values(name=_AWAKE, **beat).on_conflict_do_update(index_elements=["name"], set_=beat)
             session.connection().execute(say)
+
+
+def _late_of_a_sudden(newsroom: Newsroom) -> list[Slot]:
+    """The slots that editors were told of or have approved, and whose grace was over before the clock came to its end.
+
+    The schedule, or the time of the machine, was changed meanwhile. What was opened again after its grace is not among them.
+    """
+    now, schedule = newsroom.now(), newsroom.schedule
+    waiting = (
+        select(SlotRow.slot, SlotRow.changed_at)
+        .join(IssueRow, col(IssueRow.slot) == col(SlotRow.slot), isouter=True)
+        .where(col(SlotRow.slot).between((now - FARTHEST).date().isoformat(), (now + WEEK).date().isoformat()))
+        .where(SlotRow.stance == Stance.NONE, col(IssueRow.enrolled_at).is_(None))
+        .where(col(SlotRow.drafted_at).is_not(None) | col(IssueRow.id).is_not(None))
+    )
+    late = []
+    with newsroom.database.read() as session:
+        rows = session.exec(waiting).all()
+    for name, changed_at in rows:
+        with suppress(UsageError):
+            slot = schedule.named(name)
+            over = schedule.timing(slot, now) is Timing.LATE
+            late += [slot] if over and not (changed_at and changed_at > slot.at + schedule.grace) else []
+    return late
 
 
 def _is_missed(session: Session, slot: Slot) -> bool:
@@ -221,6 +258,12 @@ def _miss(newsroom: Newsroom, slot: Slot) -> None:
 
 _AWAKE = "gate"
 _INSTANT = timedelta.resolution
+
+
+def _announce_the_coming(newsroom: Newsroom) -> None:
+    ahead = timedelta(hours=newsroom.config.timetable.draft_before_hours)
+    for coming in newsroom.schedule.between(newsroom.now(), newsroom.now() + ahead):
+        _announce(newsroom, coming)
 
 
 def _announce(newsroom: Newsroom, slot: Slot) -> None:

@@ -202,7 +202,9 @@ def _settle(newsroom: Newsroom, mail: MailRow, state: MailState, trouble: str = 
     if state is not MailState.SENT:
         log.warning("a mail of the kind %s is %s: %s", mail.kind, state.value, redact(printable(trouble)))
     shown = redact(printable(trouble))
-    _move(newsroom, mail, state=state, settled_at=newsroom.now(), trouble=shown, provider_id=printable(provider_id))
+    # The bytes of a test lie in its row until it is sent.
+    kept = {"about": {"slot": mail.about["slot"]}} if mail.kind == TEST else {}
+    _move(newsroom, mail, state=state, settled_at=newsroom.now(), trouble=shown, provider_id=printable(provider_id), **kept)
 
 
 def _move(newsroom: Newsroom, mail: MailRow, **values: object) -> None:

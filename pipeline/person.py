@@ -85,8 +85,10 @@ def erase(newsroom: Newsroom, address: str) -> bool:
         refs = _refs(session, subscriber)
         suppression = session.get(Suppression, normal.key)
         sign_ups = session.exec(delete(SignUp).where(col(SignUp.address) == normal.written)).rowcount
-        if not (subscriber or suppression or sign_ups):
+        own = _mails_by_address(session, normal.key)
+        if not (subscriber or suppression or sign_ups or own):
             return False
+        session.execute(delete(MailRow).where(col(MailRow.ref).in_(own)))
         for row in (subscriber, suppression):
             if row:
                 session.delete(row)
@@ -96,7 +98,7 @@ def erase(newsroom: Newsroom, address: str) -> bool:
             why = suppression.why if suppression else Why.ERASED
             session.add(Suppression(key=newsroom.keys.blind(normal.key), why=why, since=newsroom.now()))
     if isinstance(newsroom.provider, Outbox):
-        newsroom.provider.forget(refs)
+        newsroom.provider.forget({*refs, *own})
     newsroom.database.scrub()
     return True
 
@@ -108,6 +110,12 @@ def _refs(session: Session, subscriber: Subscriber | None) -> set[str]:
     copies = session.exec(select(DeliveryRow.ref).where(DeliveryRow.subscriber_id == subscriber.id)).all()
     mails = session.exec(select(MailRow.ref).where(MailRow.subscriber_id == subscriber.id)).all()
     return {*copies, *mails}
+
+
+def _mails_by_address(session: Session, key: str) -> list[str]:
+    """The mails and tests that went to an address because somebody works on the newsletter there."""
+    mails = session.exec(select(MailRow.ref, MailRow.address).where(MailRow.address != "")).all()
+    return [ref for ref, address in mails if roll.normalise(address).key == key]
 
 
 def _forget_notices(session: Session, spellings: set[str]) -> None:

@@ -428,7 +428,11 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
     people = "1 reader" if readers == 1 else f"{readers:,} readers"
     who, why = stands.row.by or "somebody", f": {stands.row.why}" if stands.row.why else ""
     ready = "Its issue is approved. " if stands.issue else ""
-    early = stands.timing is Timing.EARLY
+    approved = {
+        Timing.EARLY: f"Approved. It goes out by itself on {when}, to {people}.",
+        Timing.DUE: f"Approved. Its slot has opened: it goes out to {people} within half a minute.",
+        Timing.LATE: f"Approved. Its slot opened on {when} and its grace is over: send it now, or skip it.",
+    }
     missed = "send it now" if stands.issue else "approve it and send it"
     sentences = {
         "open": "" if stands.issue else _unapproved_text(newsroom, stands, when, people, wrong=wrong),
@@ -436,9 +440,7 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
         Stance.SKIPPED: f"Skipped by {who}{why}. There is no issue for this slot.",
         Stance.MISSED: f"Missed{why}. Nothing goes out late by itself: {missed}, or skip it.",
         Stance.ORDERED: f"{who} has asked to send it now: it goes out to {people} within half a minute.",
-        IssueState.APPROVED: f"Approved. It goes out by itself on {when}, to {people}."
-        if early
-        else f"Approved. Its slot has opened: it goes out to {people} within half a minute.",
+        IssueState.APPROVED: approved[stands.timing],
         IssueState.SENDING: "On its way.",
         IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",
         IssueState.SENT: "Every reader is accounted for.",

@@ -177,6 +177,9 @@ def test_one_from_the_future_does_not_keep_others_from_being_made(local_world: W
     backup.make_due(local_world.newsroom)
     local_world.clock.at -= timedelta(days=365)
     assert backup.make_due(local_world.newsroom)
+    # Nor are others made ever again, or they would soon push out all that are worth keeping.
+    local_world.clock.at += timedelta(minutes=10)
+    assert backup.make_due(local_world.newsroom) is None
 
 
 def test_none_are_made_where_none_are_kept(local_world: World) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -523,12 +524,40 @@ def test_an_order_is_taken_back_by_whatever_is_said_after_it(house: House, way: 
     assert house.got == []
 
 
-def test_an_order_lets_a_held_one_go(house: House) -> None:
+def test_an_order_by_whoever_has_not_seen_that_it_is_held_sends_nothing(house: House) -> None:
     route.approve(house.newsroom, house.slot, ED)
     gate.hold(house.newsroom, house.slot, ED)
-    gate.order(house.newsroom, house.slot, ELLA)
+    with pytest.raises(DecisionNeeded, match=f"is held, by {ED}: approve it first"):
+        gate.order(house.newsroom, house.slot, ELLA)
+    house.at(FRIDAY - timedelta(days=2)).ring()
+    assert (house.state, house.got) == (Stance.HELD, [])
+
+
+def test_an_order_sends_nothing_but_what_was_looked_at(house: House) -> None:
+    house.at(FRIDAY - timedelta(days=2))
+    route.approve(house.newsroom, house.slot, ED)
+    seen = route.look(house.newsroom, house.slot).rendered.digest
+    route.reopen(house.newsroom, house.slot, ELLA)
+    house.desk(ELLA).head("subject", "Another")
+    route.approve(house.newsroom, house.slot, ELLA)
+    with pytest.raises(DecisionNeeded, match="has changed since you looked at it"):
+        gate.order(house.newsroom, house.slot, ED, seen)
+    house.ring()
+    assert house.got == []
+    gate.order(house.newsroom, house.slot, ELLA, route.look(house.newsroom, house.slot).rendered.digest)
     house.ring()
     assert house.got == READERS
+
+
+def test_what_is_approved_when_its_time_is_over_does_not_say_that_it_goes_out_by_itself(house: House) -> None:
+    house.at(FRIDAY - timedelta(days=2)).ring()
+    house.at(FRIDAY + timedelta(days=1)).ring()
+    route.reopen(house.newsroom, house.slot, ED)
+    route.approve(house.newsroom, house.slot, ED)
+    house.ring(2)
+    said = show.standing_text(house.newsroom, gate.standing(house.newsroom, house.slot), 3)
+    assert (house.state, house.got) == (IssueState.APPROVED, [])
+    assert said.endswith("its grace is over: send it now, or skip it.")
 
 
 @pytest.mark.parametrize("when", [FRIDAY - timedelta(days=2), FRIDAY + timedelta(days=2)])
@@ -708,6 +737,32 @@ def test_a_skipped_date_and_a_change_of_weekday_are_not_missed(house: House) -> 
     assert house.told == []
 
 
+@pytest.mark.parametrize("change", [{"reader_time": True}, {"timezone": ZoneInfo("Pacific/Kiritimati")}])
+@pytest.mark.parametrize("approved", [True, False])
+def test_a_slot_that_is_late_of_a_sudden_since_the_schedule_was_changed_is_missed(
+    house: House, change: dict[str, Any], *, approved: bool
+) -> None:
+    house.at(FRIDAY - timedelta(hours=23)).ring()
+    if approved:
+        route.approve(house.newsroom, house.slot, ED)
+    house.at(FRIDAY - timedelta(hours=4)).ring()
+    house.configured(**change).ring(3)
+    assert (house.state, house.got) == (Stance.MISSED, [])
+    assert Counter(house.told)["missed", OWNER] == 1
+    route.reopen(house.newsroom, house.slot, ED)
+    house.ring(3)
+    assert (house.state, Counter(house.told)["missed", OWNER]) == ("open", 1)
+
+
+def test_a_slot_that_was_slept_through_is_missed_though_the_clock_was_once_far_ahead(house: House) -> None:
+    house.at(FRIDAY - timedelta(days=3)).ring()
+    house.at(FRIDAY + timedelta(days=1000))
+    gate.tend(house.newsroom)
+    house.at(FRIDAY - timedelta(hours=20)).ring()
+    house.at(FRIDAY + timedelta(days=2)).ring(2)
+    assert house.state == Stance.MISSED
+
+
 def test_whoever_is_killed_before_the_clock_says_that_it_was_awake_looks_again(house: House) -> None:
     house.at(FRIDAY - timedelta(days=2)).ring()
     house.at(FRIDAY + timedelta(days=1))
@@ -743,6 +798,14 @@ def test_editors_are_told_of_the_draft_once_and_reminded_once(house: House) -> N
     assert house.told[2:] == [("reminder", ED), ("reminder", ELLA)]
     house.at(FRIDAY).ring(3)
     assert house.told[4:] == [("report", OWNER)]
+
+
+def test_editors_are_told_of_the_next_draft_though_the_one_before_waits_for_them(empty_house: House) -> None:
+    house = empty_house.configured(extra=((FRIDAY + timedelta(days=1)).date(),))
+    house.at(FRIDAY + MINUTE)
+    for _ in range(2):
+        outcome(lambda: gate.tend(house.newsroom))
+    assert house.told == [("waits", ED), ("waits", ELLA), ("drafted", ED), ("drafted", ELLA)]
 
 
 def test_whoever_comes_to_the_draft_late_is_told_of_it_and_not_reminded(house: House) -> None:
@@ -977,6 +1040,13 @@ def test_a_test_is_counted_nowhere(house: House) -> None:
     house.ring()
     report = route.report(house.newsroom, house.slot)
     assert (report.enrolled, report.counts["accepted"], report.number) == (4, 4, 1)
+
+
+def test_the_bytes_of_a_test_lie_in_its_row_until_it_is_sent(house: House) -> None:
+    gate.send_test(house.newsroom, house.slot, [ED], ED)
+    house.read_mails()
+    with house.newsroom.database.read() as session:
+        assert session.exec(select(MailRow.about)).one() == {"slot": house.slot.name}
 
 
 @pytest.mark.parametrize("addresses", [["ada@example.com"], [ED, "ada@example.com"], [f"x{ED}"]])

@@ -15,7 +15,7 @@ import requests
 from sqlalchemy import text
 from sqlmodel import SQLModel, select
 
-from pipeline import admit, events, mail, person, uploads
+from pipeline import admit, events, gate, mail, person, uploads
 from pipeline import publish as route
 from pipeline.config import Secrets
 from pipeline.errors import UsageError
@@ -117,6 +117,17 @@ def test_who_is_erased_stands_in_no_table_no_file_and_no_log(known: World, caplo
     assert held
     assert held["suppression"]["why"] == "erased"
     assert held["subscriber"] is None
+
+
+def test_so_does_who_was_sent_tests_or_told_of_drafts(known: World) -> None:
+    newsletter = known.newsroom.config.newsletter.model_copy(update={"test_addresses": (ADA.title(),)})
+    known.newsroom = replace(known.newsroom, config=replace(known.newsroom.config, newsletter=newsletter))
+    for _ in range(2):
+        gate.send_test(known.newsroom, known.slot, [ADA], "ed")
+    mail.send_due(known.newsroom)
+    assert person.erase(known.newsroom, ADA)
+    assert ADA not in everything(known).lower()
+    assert not [path for path in known.folder.rglob("*.eml") if ADA in path.read_text("utf-8", "replace").lower()]
 
 
 def test_a_file_that_was_sent_to_be_looked_at_goes_when_anybody_is_erased(known: World) -> None:

@@ -6,7 +6,7 @@ somebody saw when they changed something comes along, so that two editors are to
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -38,6 +38,7 @@ SLOTS = f"{ROOT}/slots"
 # How long somebody counts as being there after their page has last said so.
 STAYS = timedelta(seconds=25)
 MOST_PAGES = 60
+MOST_TOLD = 50
 HINT = 80
 CLOSED = "It is approved meanwhile, so nothing was changed. Load the page and reopen it first."
 SAMPLE_ADDRESS = "reader@example.com"
@@ -183,17 +184,18 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], sho
         note: Long = "",
         was_note: Long = "",
         seen: Annotated[int | None, Form(ge=0, le=2**31 - 1)] = None,
+        told: Annotated[list[int] | None, Form(max_length=MOST_TOLD)] = None,
         line_up: Annotated[str, Form(max_length=100_000)] = "",
     ) -> Response:
         slot = slot_of(name)
-        desk = Desk(newsroom, slot, guest.admin.address, seen, _line_up(line_up))
+        desk = Desk(newsroom, slot, guest.admin.address, seen, _line_up(line_up), frozenset(told or ()))
         texts = {
             "title": (title, was_title), "summary": (summary, was_summary), "why": (why, was_why),
             "subject": (subject, was_subject), "preheader": (preheader, was_preheader), "note": (note, was_note),
         }  # fmt: skip
         asked = Asked(what, page, other, place, to, texts)
         try:
-            _do(desk, asked)
+            written = _do(desk, asked)
         except EditedMeanwhile as error:
             return _conflict(request, frame, desk, asked, error)
         except (UsageError, DecisionNeeded) as error:
@@ -204,15 +206,24 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], sho
         with newsroom.database.read() as session:
             done = rows.deeds(session, slot.name)
         if _is_script(request):
-            return JSONResponse({"seen": done[-1].id if done else 0})
+            return JSONResponse({"seen": _seen(desk, done, written.values()), "written": written})
         return _back(slot, done, _place_of(asked, done))
 
 
-def _do(desk: Desk, asked: "Asked") -> None:
+def _seen(desk: Desk, done: Sequence[Deed], written: Collection[int]) -> int:
+    """The last row that a page knows of whose words were kept: the last of all, unless others came in between."""
+    seen, known = desk.seen or 0, {*desk.told, *written}
+    return done[-1].id if done and all(deed.id in known for deed in done if deed.id > seen) else seen
+
+
+def _do(desk: Desk, asked: "Asked") -> dict[str, int]:
+    """Change what is asked for; the rows of the words that were kept, by their fields."""
+    if asked.what == "words":
+        return {name: desk.tell(asked.page, name, asked.texts[name][0]) for name in asked.changed(STORY_FIELDS)}
+    if asked.what == "head":
+        return {name: desk.head(name, asked.texts[name][0]) for name in asked.changed(HEAD_FIELDS)}
     changes: dict[str, Callable[[], object]] = {
-        "words": lambda: [desk.tell(asked.page, name, asked.texts[name][0]) for name in asked.changed(STORY_FIELDS)],
         "own words": lambda: [desk.tell(asked.page, name, None) for name in STORY_FIELDS],
-        "head": lambda: [desk.head(name, asked.texts[name][0]) for name in asked.changed(HEAD_FIELDS)],
         "own head": lambda: [desk.head(name, None) for name in HEAD_FIELDS],
         "move": lambda: desk.move(asked.page, asked.to),
         "up": lambda: desk.move(asked.page, asked.place - 1),
@@ -229,6 +240,7 @@ def _do(desk: Desk, asked: "Asked") -> None:
     if asked.what not in changes:
         raise UsageError("that is nothing that can be done at a desk: load the page again")
     changes[asked.what]()
+    return {}
 
 
 def _back(slot: Slot, done: Sequence[Deed], anchor: str = "") -> Response:
@@ -273,14 +285,16 @@ def _said(name: str, text: str) -> str | None:
 def _conflict(request: Request, frame: Frame, desk: Desk, asked: Asked, error: EditedMeanwhile) -> Response:
     """Show what somebody else has written meanwhile beside what was to be written over it."""
     theirs = error.deed.about.get("text")
-    name = str(error.deed.about.get("field", ""))
+    # Nothing was written by whoever wanted to take something back.
+    name = "" if asked.what == "undo" else str(error.deed.about.get("field", ""))
     mine = asked.texts[name][0] if name else ""
     trouble = f"{_who(desk, error.deed)} changed that meanwhile."
     if _is_script(request):
-        return JSONResponse({"trouble": trouble, "field": name, "theirs": theirs, "seen": error.deed.id}, 409)
+        return JSONResponse({"trouble": trouble, "field": name, "theirs": theirs, "told": error.deed.id}, 409)
     return frame.page(
         request, "desk-conflict.html", 409, slot=desk.slot, by=_who(desk, error.deed), at=_at(desk.newsroom, error.deed.at),
-        field=name, theirs=theirs, mine=mine, asked=asked, seen=error.deed.id, line_up=json.dumps(desk.line_up or ()),
+        field=name, theirs=theirs, mine=mine, asked=asked, seen=desk.seen, told=sorted({*desk.told, error.deed.id}),
+        line_up=json.dumps(desk.line_up or ()),
     )  # fmt: skip
 
 
@@ -306,7 +320,7 @@ def _add_decisions(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], s
             "reopen": lambda: route.reopen(newsroom, slot, me),
             "hold": lambda: gate.hold(newsroom, slot, me, one_line(why)),
             "skip": lambda: gate.skip(newsroom, slot, me, one_line(why)),
-            "send": lambda: gate.order(newsroom, slot, me),
+            "send": lambda: gate.order(newsroom, slot, me, seen),
         }
         if what not in decisions:
             return shown(request, guest, slot, 422, "That is nothing that can be decided at a desk.")
@@ -364,6 +378,7 @@ def _values(newsroom: Newsroom, slot: Slot, guest: Guest, done: int) -> dict[str
         "runners_up": _runners_up(drafted) if drafted else [],
         "line_up": json.dumps(edit.line_up(drafted)) if drafted else "",
         "seen": stands.deeds[-1].id if stands.deeds else 0,
+        "others": max((deed.id for deed in stands.deeds if deed.by != guest.admin.address), default=0),
         "history": history,
         "just_changed": bool(mine) and mine[0] == next((each for each in reversed(stands.deeds) if _stays(each)), None),
         "can_undo": next((show.deed_text(each, titles) for each in reversed(stands.deeds) if _stays(each)), "")
@@ -412,7 +427,7 @@ def _coming(newsroom: Newsroom) -> Slot:
 def _line_up(given: str) -> tuple[str, ...] | None:
     try:
         pages = json.loads(given) if given else None
-    except ValueError:
+    except (ValueError, RecursionError):
         pages = None
     if not isinstance(pages, list) or len(pages) > MOST_PAGES or not all(isinstance(each, str) for each in pages):
         return None

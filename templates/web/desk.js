@@ -114,6 +114,7 @@ async function send(form, body, sent) {
   }
   for (const [name, value] of Object.entries(sent)) form.elements[`was_${name}`].value = value;
   remember(form);
+  for (const [name, row] of Object.entries(said.written)) tell(form, name, row);
   know(said.seen);
   say("Saved.");
   await refresh();
@@ -139,7 +140,7 @@ function ask(form, said) {
   say("");
   mine.addEventListener("click", () => {
     box.remove();
-    know(said.seen);
+    tell(form, said.field, said.told);
     later(form, 0);
   });
   theirs.addEventListener("click", () => {
@@ -149,8 +150,22 @@ function ask(form, said) {
   return false;
 }
 
+// A field may be written over though it has a later row than what was seen: one's own, or one that was told of.
+// Whatever else others have changed meanwhile is not on this page.
+function tell(form, name, row) {
+  let told = form.querySelector(`[data-told=${name}]`);
+  if (!told) {
+    told = document.createElement("input");
+    told.type = "hidden";
+    told.name = "told";
+    told.dataset.told = name;
+    form.append(told);
+  }
+  told.value = row;
+}
+
 function know(seen) {
-  if (!seen) return;
+  if (!seen || seen <= Number(saving.dataset.seen)) return;
   saving.dataset.seen = seen;
   for (const field of document.querySelectorAll("input[name=seen]:not([data-digest])")) field.value = seen;
 }
@@ -160,12 +175,15 @@ async function refresh() {
   const answer = await fetch(location.pathname).catch(() => null);
   if (!answer || !answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // What is approved is what was looked at: what others did meanwhile is looked at after the page was loaded anew.
+  const own = Number(page.getElementById("saving").dataset.others) <= Number(saving.dataset.seen);
+  const looked = (own ? page : document).querySelector("[data-digest]");
+  const digest = looked ? looked.value : "";
   for (const live of document.querySelectorAll("[data-live]")) {
     const anew = page.getElementById(live.id);
     if (anew && !live.contains(document.activeElement)) live.innerHTML = anew.innerHTML;
   }
-  const digest = page.querySelector("[data-digest]");
-  for (const field of document.querySelectorAll("[data-digest]")) if (digest) field.value = digest.value;
+  for (const field of document.querySelectorAll("[data-digest]")) if (digest) field.value = digest;
   const sight = document.getElementById("sight");
   if (sight) sight.src = sight.getAttribute("src");
 }

@@ -318,6 +318,27 @@ def test_two_who_write_different_things_do_not_stand_in_each_others_way(either: 
     assert (draft(week).issue.subject, draft(week).issue.preheader) == ("Mine", "Theirs")
 
 
+def test_whoever_has_saved_something_else_meanwhile_is_told_of_it_still(editor: Visit, week: House) -> None:
+    edit_elsewhere(week).head("subject", "Theirs")
+    write(editor, "#preheader", "Mine")
+    expect(editor.page.locator("#saving")).to_have_text("Saved.")
+    editor.page.locator("#subject").fill("Mine too")
+    expect(editor.page.locator("#head .trouble")).to_contain_text("It says now: “Theirs”")
+    assert draft(week).issue.subject == "Theirs"
+    editor.page.get_by_role("button", name="Keep theirs").click()
+    editor.page.wait_for_load_state()
+    editor.complaints.clear()
+
+
+def test_what_others_did_since_the_page_was_loaded_is_looked_at_before_it_is_approved(editor: Visit, week: House) -> None:
+    edit_elsewhere(week).head("subject", "Theirs")
+    write(editor, "#preheader", "Mine")
+    expect(editor.page.locator("#saving")).to_have_text("Saved.")
+    editor.press("Approve").sees("has changed since you looked at it")
+    assert (editor.status, state(week)) == (409, "open")
+    editor.complaints.clear()
+
+
 def test_who_else_is_at_the_desk_and_what_they_did_is_told(editor: Visit, week: House, chromium: Browser) -> None:
     with visiting(chromium, week) as other:
         other.sign_in(ED).go(DESK)

@@ -1,0 +1,123 @@
+"""The routes of the desk: what somebody saw comes along, and nobody writes over what they have not seen."""
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import requests
+
+from pipeline import edit
+from pipeline import publish as route
+from tests.conftest import World
+from tests.serving import serving
+from tests.test_door import ED, Browser, furnish
+from tests.test_staff import CHIEF
+
+DESK = "/newsroom/desk/2026-11-27"
+SCRIPT = {"Accept": "application/json"}
+
+
+@dataclass
+class Page:
+    """The desk as somebody has loaded it, and the forms that they send from it."""
+
+    world: World
+    browser: Browser
+    text: str
+
+    def hidden(self, name: str) -> str:
+        # The forms that decide have a `seen` of their own, the digest of what was looked at.
+        found = re.search(rf'name="{name}" value="([^"]*)"(?! data-digest)', self.text)
+        assert found
+        return html.unescape(found.group(1))
+
+    def change(self, what: str, **fields: str) -> requests.Response:
+        form = {name: self.hidden(name) for name in ("csrf", "seen", "line_up")}
+        return self.browser.post(f"{DESK}/change", {**form, "what": what, **fields}, **SCRIPT)
+
+
+@pytest.fixture
+def site(local_world: World) -> Iterator[str]:
+    local_world.tell_a_week()
+    with serving(furnish(local_world).app) as url:
+        yield url
+
+
+@pytest.fixture
+def page(local_world: World, site: str) -> Page:
+    browser = Browser(site).sign_in(CHIEF)
+    return Page(local_world, browser, browser.get(DESK).text)
+
+
+@pytest.fixture
+def ed(local_world: World) -> edit.Desk:
+    """Somebody else at the same desk, who has just looked."""
+    return edit.Desk(local_world.newsroom, local_world.slot, ED)
+
+
+def heads(world: World) -> tuple[str, str]:
+    issue = route.draft(world.newsroom, world.slot).issue
+    return issue.subject, issue.preheader
+
+
+def test_whoever_saves_something_else_has_not_seen_what_another_wrote_meanwhile(page: Page, ed: edit.Desk) -> None:
+    ed.head("subject", "Ed's subject")
+    saved = page.change("head", preheader="Mine", was_preheader="")
+    assert (saved.status_code, saved.json()["seen"]) == (200, int(page.hidden("seen")))
+    refused = page.change("head", seen=str(saved.json()["seen"]), subject="Mine", was_subject="")
+    assert (refused.status_code, refused.json()["theirs"]) == (409, "Ed's subject")
+    assert heads(page.world) == ("Ed's subject", "Mine")
+
+
+def test_whoever_is_alone_has_seen_what_they_wrote(page: Page, ed: edit.Desk) -> None:
+    assert page.change("head", preheader="Mine", was_preheader="").json()["seen"] == ed.head("subject", "Ed's") - 1
+
+
+def test_of_two_things_that_another_wrote_each_is_told_before_it_is_written_over(page: Page, ed: edit.Desk) -> None:
+    first, second = ed.head("preheader", "Ed's preheader"), ed.head("subject", "Ed's subject")
+    mine = {"subject": "Mine", "was_subject": "", "preheader": "Mine too", "was_preheader": ""}
+    refused = page.change("head", **mine)
+    assert (refused.status_code, refused.json()["told"]) == (409, second)
+    refused = page.change("head", told=str(second), **mine)
+    assert (refused.status_code, refused.json()["told"], refused.json()["theirs"]) == (409, first, "Ed's preheader")
+    assert heads(page.world) == ("Mine", "Ed's preheader")
+
+
+def test_without_scripts_each_is_told_once_too(page: Page, ed: edit.Desk) -> None:
+    ed.head("preheader", "Ed's preheader")
+    ed.head("subject", "Ed's subject")
+    form = {name: page.hidden(name) for name in ("csrf", "seen", "line_up")}
+    form |= {"what": "head", "subject": "Mine", "was_subject": "", "preheader": "Mine too", "was_preheader": ""}
+    answers = []
+    told: list[str] = []
+    for _ in range(3):
+        answer = page.browser.post(f"{DESK}/change", {**form, "told": told})  # type: ignore[dict-item]  # fields that repeat
+        told = re.findall(r'name="told" value="(\d+)"', answer.text)
+        answers.append((answer.status_code, re.findall(r"Ed&#39;s \w+", answer.text)[:1]))
+    assert answers == [(409, ["Ed&#39;s subject"]), (409, ["Ed&#39;s preheader"]), (303, [])]
+    assert heads(page.world) == ("Mine", "Mine too")
+
+
+def test_whoever_would_take_back_what_another_did_is_shown_the_desk_and_nothing_to_write_over(
+    page: Page, ed: edit.Desk
+) -> None:
+    ed.head("subject", "Ed's subject")
+    form = {name: page.hidden(name) for name in ("csrf", "seen")}
+    answer = page.browser.post(f"{DESK}/change", {**form, "what": "undo"})
+    assert (answer.status_code, "Write mine over it" in answer.text) == (409, False)
+
+
+@pytest.mark.parametrize("line_up", ["[" * 20_000, "{", "[1]", "null"])
+def test_a_line_up_that_is_none_is_that_of_the_draft(page: Page, line_up: str) -> None:
+    form = {"csrf": page.hidden("csrf"), "what": "down", "place": "1", "page": edit.line_up(route.draft(
+        page.world.newsroom, page.world.slot))[0], "line_up": line_up}  # fmt: skip
+    assert page.browser.post(f"{DESK}/change", form, **SCRIPT).status_code == 200
+
+
+def test_one_s_own_words_may_be_written_on_though_another_came_in_between(page: Page, ed: edit.Desk) -> None:
+    ed.head("subject", "Ed's subject")
+    written = page.change("head", preheader="Mine", was_preheader="").json()["written"]
+    again = page.change("head", preheader="Mine, longer", was_preheader="Mine", told=str(written["preheader"]))
+    assert (again.status_code, heads(page.world)) == (200, ("Ed's subject", "Mine, longer"))
