@@ -74,7 +74,7 @@ class Fate(StrEnum):
 class IssueRow(SQLModel, table=True):
     """A frozen issue: the bytes, their hash, how far it has come, why it is paused and when to try again by itself.
 
-    `reported_at` is when its owner was told what became of it.
+    `reported_at` is when its owner was told what became of it, `stuck_at` when people were told that it needs them.
     """
 
     __tablename__ = "issues"
@@ -94,6 +94,7 @@ class IssueRow(SQLModel, table=True):
     paused_by: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
     resume_at: datetime | None = Field(default=None, sa_type=Utc)
     reported_at: datetime | None = Field(default=None, sa_type=Utc)
+    stuck_at: datetime | None = Field(default=None, sa_type=Utc)
 
     @property
     def rendered(self) -> RenderedIssue:

@@ -22,7 +22,6 @@ from pipeline.newsroom import Newsroom
 from pipeline.publish import draft
 from pipeline.text import canonical_url, clean_url, one_line, plain, shorten
 
-DESK = "desk"
 # Characters. More than proof finds good, and less than what could only be a mistake.
 MOST = {"title": 200, "summary": 700, "why": 500, "subject": 150, "preheader": 200, "note": 2_000}
 STORY_FIELDS, HEAD_FIELDS = ("title", "summary", "why"), ("subject", "preheader", "note")
@@ -121,7 +120,7 @@ class Desk:
                 # A desk that is closed takes nothing into the inbox either, where other weeks would find it.
                 self._see_that_it_is_open(session)
                 if story is read:
-                    inbox.take_in(session, DESK, [story], self.newsroom.now())
+                    inbox.take_in(session, inbox.DESK, [story], self.newsroom.now())
         page = canonical_url(story.url)
         self.use(page)
         if wanted and story.title != wanted:

@@ -8,14 +8,14 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from pipeline import desk, inbox, ledger, mail
-from pipeline.books import IssueRow, IssueState, LeaseRow, SlotRow, Stance
+from pipeline.books import IssueRow, IssueState, LeaseRow, Pause, SlotRow, Stance
 from pipeline.desk import Deed, Kind
 from pipeline.errors import ContentError, DecisionNeeded, UsageError
 from pipeline.issue import Draft, Slot
@@ -186,6 +186,7 @@ def tend(newsroom: Newsroom) -> Report | None:
         raise
     finally:
         # Whatever keeps one issue from going out, editors hear of the next.
+        _tell_of_the_stuck(newsroom)
         _report_the_closed(newsroom)
         _announce_the_coming(newsroom)
     return sent
@@ -272,7 +273,11 @@ def _announce(newsroom: Newsroom, slot: Slot) -> None:
     with newsroom.database.read() as session:
         if not _is_to_be_told(session, desk.slot(session, slot.name), soon=soon):
             return
-    about = _of_draft(newsroom, draft(newsroom, slot))
+    try:
+        about = _of_draft(newsroom, draft(newsroom, slot))
+    except ContentError as error:
+        # Whoever is to mend it has most time now.
+        about = {**_NO_DRAFT, "findings": str(error), "unapproved": newsroom.config.timetable.unapproved}
     with newsroom.database.write() as session:
         row = desk.lock(session, slot.name)
         if not _is_to_be_told(session, row, soon=soon):
@@ -336,6 +341,30 @@ def _wait(newsroom: Newsroom, slot: Slot, why: str, stance: Stance = Stance.NONE
             _tell(session, newsroom, "waits", _editors(newsroom), slot, {"why": why, "skipped": ""})
 
 
+def _tell_of_the_stuck(newsroom: Newsroom) -> None:
+    """Tell people once of each issue that is not over and does not go on by itself."""
+    on_the_way = col(IssueRow.state).in_((IssueState.SENDING, IssueState.PAUSED))
+    told = on_the_way & col(IssueRow.stuck_at).is_(None) & (col(IssueRow.paused_by).not_in((Pause.PERSON, Pause.RAMP)))
+    with newsroom.database.read() as session:
+        waiting = [issue for issue in session.exec(select(IssueRow).where(told)).all() if _is_stuck(newsroom, issue)]
+    for issue in waiting:
+        with newsroom.database.write() as session:
+            found = session.get_one(IssueRow, issue.id, with_for_update=True)
+            if found.stuck_at is None and found.state in (IssueState.SENDING, IssueState.PAUSED):
+                found.stuck_at = newsroom.now()
+                why = found.trouble or "it was interrupted, and its time is over"
+                about = _of_report(newsroom, ledger.report(session, found)) | {"why": why}
+                mail.queue_for_staff(session, "stuck", _everybody(newsroom), newsroom.now(), about)
+
+
+def _is_stuck(newsroom: Newsroom, issue: IssueRow) -> bool:
+    if issue.paused_by == Pause.TROUBLE and issue.resume_at is None:
+        return True
+    day = date.fromisoformat(issue.slot)
+    over = newsroom.schedule.closing(Slot(day, newsroom.schedule.opening(day)))
+    return newsroom.now() > over and newsroom.ramp is None
+
+
 def _report_the_closed(newsroom: Newsroom) -> None:
     """Tell the owner once of each issue that has come to its end."""
     closed = (IssueState.SENT, IssueState.NEEDS_DECISION)
@@ -384,6 +413,9 @@ def _of_draft(newsroom: Newsroom, drafted: Draft) -> dict[str, str]:
         "unapproved": newsroom.config.timetable.unapproved,
         "blocked": "yes" if drafted.errors else "",
     }
+
+
+_NO_DRAFT = {"subject": "there is something to mend first", "stories": "", "term": "", "blocked": "yes"}
 
 
 def _of_report(newsroom: Newsroom, found: Report) -> dict[str, str]:

@@ -14,6 +14,8 @@ from pipeline.text import canonical_url
 WEEK = timedelta(days=7)
 # A story told shortly before a slot and collected after it had no chance; it joins the next week.
 LATE = timedelta(days=1)
+# The address of what was added at a desk. It belongs to that desk's slot, and to no other week by itself.
+DESK = "desk"
 
 
 class StoryRow(SQLModel, table=True):
@@ -84,7 +86,8 @@ def window(session: Session, slot: Slot) -> list[Story]:
         col(StoryRow.collected) >= start,
         col(StoryRow.collected) < slot.at,
     )
-    query = select(StoryRow).where(or_(in_time, too_late_before)).order_by(col(StoryRow.published), col(StoryRow.id))
+    query = select(StoryRow).where(or_(in_time, too_late_before), StoryRow.address != DESK)
+    query = query.order_by(col(StoryRow.published), col(StoryRow.id))
     return [_story(row) for row in session.exec(query)]
 
 

@@ -32,7 +32,7 @@ MOST_ATTEMPTS = 12
 CONFIRM = "confirm"
 TEST = "test"
 # What is told to those who work on the newsletter, by address.
-STAFF = ("drafted", "reminder", "waits", "missed", "report")
+STAFF = ("drafted", "reminder", "waits", "missed", "stuck", "report")
 
 log = logging.getLogger(__name__)
 

@@ -62,7 +62,7 @@ def draft(newsroom: Newsroom, slot: Slot) -> Draft:
         edits = desk.edits(session, slot.name)
         stories = inbox.window(session, slot)
         known = {canonical_url(story.url) for story in stories}
-        stories += inbox.told_on(session, edits.places.keys() - known).values()
+        stories += inbox.told_on(session, (edits.places.keys() | edits.dropped) - known).values()
         past = ledger.past_stories(session, before=slot)
         featured = ledger.featured_terms(session, before=slot)
         number = ledger.number_of(session, slot)

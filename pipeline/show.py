@@ -428,9 +428,10 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
     people = "1 reader" if readers == 1 else f"{readers:,} readers"
     who, why = stands.row.by or "somebody", f": {stands.row.why}" if stands.row.why else ""
     ready = "Its issue is approved. " if stands.issue else ""
+    soon = "each at their own hour" if newsroom.schedule.reader_time else "within half a minute"
     approved = {
         Timing.EARLY: f"Approved. It goes out by itself on {when}, to {people}.",
-        Timing.DUE: f"Approved. Its slot has opened: it goes out to {people} within half a minute.",
+        Timing.DUE: f"Approved. Its slot has opened: it goes out to {people}, {soon}.",
         Timing.LATE: f"Approved. Its slot opened on {when} and its grace is over: send it now, or skip it.",
     }
     missed = "send it now" if stands.issue else "approve it and send it"
@@ -439,7 +440,7 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
         Stance.HELD: f"Held by {who}{why}. {ready}Nothing goes out before somebody lets it go.",
         Stance.SKIPPED: f"Skipped by {who}{why}. There is no issue for this slot.",
         Stance.MISSED: f"Missed{why}. Nothing goes out late by itself: {missed}, or skip it.",
-        Stance.ORDERED: f"{who} has asked to send it now: it goes out to {people} within half a minute.",
+        Stance.ORDERED: f"{who} has asked to send it now: it goes out to {people}, {soon}.",
         IssueState.APPROVED: approved[stands.timing],
         IssueState.SENDING: "On its way.",
         IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",

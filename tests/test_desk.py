@@ -1014,3 +1014,16 @@ def test_what_was_swapped_out_stays_out_and_comes_back_under_its_own_name(local_
     assert [canonical_url(each.story.url) for each in drafted(local_world).selection.runners_up].count(pages[1]) == 1
     at(local_world, ADA).swap(others[0], pages[1])
     assert pages_of(local_world)[1] == pages[1]
+
+
+def test_a_page_that_was_added_at_one_desk_comes_into_no_other_week(
+    local_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_world.tell_a_week(3)
+    page = b"<html><head><title>Added for next week</title></head></html>"
+    monkeypatch.setattr(edit, "fetch", lambda url: Page(200, url, page))
+    next_week = local_world.newsroom.schedule.next(local_world.slot.at)
+    added = edit.Desk(local_world.newsroom, next_week, ADA).add("https://blog.example/added")
+    assert added in edit.line_up(route.draft(local_world.newsroom, next_week))
+    told = drafted(local_world).selection
+    assert added not in [canonical_url(each.story.url) for each in (*told.stories, *told.runners_up)]

@@ -5,7 +5,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from pipeline.collect import collect
 from pipeline.database import Database
 from pipeline.desk import Kind
 from pipeline.edit import Desk
-from pipeline.errors import ContentError, DecisionNeeded, FridayError, NotProcessed, UsageError
+from pipeline.errors import AccountRefused, ContentError, DecisionNeeded, FridayError, NotProcessed, Problem, UsageError
 from pipeline.issue import Copy, Draft, Parcel, Receipt, RenderedIssue, Slot, Story
 from pipeline.ledger import Decision
 from pipeline.newsroom import Newsroom
@@ -1259,3 +1259,28 @@ def test_a_dry_run_tells_who_has_held_or_skipped_the_slot(local_world: World, sa
     says(local_world.newsroom, local_world.slot, "ed@example.com")
     *_, last = show.rehearsal_lines(route.rehearse(local_world.newsroom, local_world.slot))
     assert last.startswith(f"It would not be sent: 2026-11-27 is {word}, by ed@example.com; ")
+
+
+def test_an_issue_that_cannot_go_on_by_itself_is_told_of_once(house: House) -> None:
+    def refuse(_parcel: Parcel) -> None:
+        raise AccountRefused("bad key")
+
+    house.at(FRIDAY + timedelta(minutes=1))
+    refusing = replace(house.newsroom, provider=FakeProvider(before=refuse))
+    for _ in range(3):
+        with suppress(AccountRefused):
+            gate.tend(refusing)
+    assert [address for kind, address in house.told if kind == "stuck"] == [OWNER, ED, ELLA]
+    (mail, *_) = [letter for _, letter in house.read_mails() if "does not go on by itself" in letter.subject]
+    assert "waits for you: bad key." in mail.text
+
+
+def test_a_draft_that_cannot_be_made_is_told_of_with_what_is_wrong(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Draft:
+        raise ContentError([Problem("issue.html:3", "is broken")])
+
+    monkeypatch.setattr(gate, "draft", broken)
+    house.at(FRIDAY - timedelta(hours=20)).ring()
+    assert [kind for kind, _ in house.told] == ["drafted", "drafted"]
+    (_, letter), *_ = house.read_mails()
+    assert "issue.html:3: is broken" in letter.text

@@ -12,6 +12,7 @@ NOTHING = sa.text("''")
 def upgrade() -> None:
     """Change the tables."""
     op.add_column("issues", _moment("reported_at", nullable=True))
+    op.add_column("issues", _moment("stuck_at", nullable=True))
     # What was closed before nobody is told of anew.
     op.execute("UPDATE issues SET reported_at = closed_at")
     op.add_column("mails", sa.Column("address", sa.String(), nullable=False, server_default=NOTHING))
