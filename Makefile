@@ -32,7 +32,7 @@ demo: .venv/run ## the whole Friday on sample data, then the preview (SERVE=0 st
 	@$(BIN)/friday demo $(if $(filter 0,$(SERVE)),--no-serve,)
 
 test: .venv/dev ## the tests
-	@$(BIN)/pytest -n auto $(ARGS)
+	@$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 unit: .venv/dev ## the quick tests: no process of their own, no PostgreSQL
 	@$(BIN)/pytest -n auto -m "not slow" $(ARGS)

@@ -141,6 +141,13 @@ def house(world: World) -> House:
 
 
 @pytest.fixture
+def local_house(local_world: World) -> House:
+    """The same on SQLite, for what does not depend on the kind of database."""
+    local_world.tell_a_week()
+    return open_house(local_world)
+
+
+@pytest.fixture
 def empty_house(world: World) -> House:
     """A house whose sources have told nothing, which no issue can be made of."""
     collect(world.newsroom)
@@ -1245,9 +1252,11 @@ ENDS = {
 @pytest.mark.parametrize("when", ["before the commit", "after it"])
 @pytest.mark.parametrize("dies_on", [1, 2, 3, 4, 5, 6])
 @pytest.mark.parametrize("moment", sorted(MOMENTS))
-def test_wherever_a_clock_dies_the_next_one_comes_to_the_same_end(house: House, moment: str, dies_on: int, when: str) -> None:
-    died = live_through(house, moment, dies_on, after=when == "after it")
-    assert end(house) == ENDS[moment]
+def test_wherever_a_clock_dies_the_next_one_comes_to_the_same_end(
+    local_house: House, moment: str, dies_on: int, when: str
+) -> None:
+    died = live_through(local_house, moment, dies_on, after=when == "after it")
+    assert end(local_house) == ENDS[moment]
     # Each of them writes twice at least, and it is seen that the death came.
     assert died or dies_on > 2
 
