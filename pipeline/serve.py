@@ -25,13 +25,14 @@ from pipeline.publish import look_up_unknown
 from pipeline.web.pages import Server, listen
 from pipeline.web.public import public_app
 
-EVERY = timedelta(seconds=30)
-HEARS_EVERY = timedelta(seconds=10)
+EVERY = timedelta(seconds=10)
 LOOKS_EVERY = timedelta(minutes=10)
 # Who signs up looks into the mailbox at once.
 WRITES_EVERY = timedelta(seconds=3)
 FORGETS_EVERY = timedelta(hours=6)
-BEATS_EVERY = timedelta(seconds=20)
+BEATS_EVERY = timedelta(seconds=10)
+# How often a bell looks whether it is its turn: costs nothing, and is how soon all of them ring where another clock ended.
+TURNS_EVERY = WRITES_EVERY
 # What rings for files of this machine alone.
 EVERYWHERE = frozenset({"uploads"})
 # What a copy of the newsroom may do while nobody knows whether the other one is alive: it sends nothing, and takes
@@ -116,19 +117,23 @@ class Watch:
 
 
 @dataclass
-class _Turn:
+class Turn:
     """A bell that rings where it may, at once when it begins to be allowed, and then every so often."""
 
     bell: Bell
     ring: Callable[[], object]
     watch: Watch
+    elapsed: Callable[[], float] = elapsed
     _last: float | None = field(default=None, init=False)
 
     def __call__(self) -> None:
-        now = elapsed()
+        """Look whether it is its turn, and ring."""
+        now = self.elapsed()
+        # No look comes to the very second.
+        enough = (self.bell.every - TURNS_EVERY / 2).total_seconds()
         if not self.watch.may_ring(self.bell.name):
             self._last = None
-        elif self._last is None or self.bell.every <= EVERY or now - self._last >= self.bell.every.total_seconds():
+        elif self._last is None or now - self._last >= enough:
             self._last = now
             self.ring()
 
@@ -138,8 +143,7 @@ def hung(newsroom: Newsroom, watch: Watch) -> list[Bell]:
     turns = [Bell("lease", BEATS_EVERY, watch.beat)]
     for bell in bells(newsroom):
         ring = Job(newsroom, bell.name, bell.every, bell.ring) if bell.name in WRITTEN else bell.ring
-        # Seldom ones look often whether it is their turn, since another process may just have ended.
-        turns.append(Bell(bell.name, min(bell.every, EVERY), _Turn(bell, ring, watch)))
+        turns.append(Bell(bell.name, TURNS_EVERY, Turn(bell, ring, watch)))
     return turns
 
 
@@ -162,7 +166,7 @@ def bells(newsroom: Newsroom) -> list[Bell]:
     put_away = partial(uploads.forget_all, newsroom.config.imports, uploads.KEPT)
     collects = timedelta(hours=newsroom.config.timetable.collect_every_hours)
     rung = [Bell("collect", collects, partial(_collect, newsroom)), Bell("publish", EVERY, partial(_publish, newsroom))]
-    rung += [Bell("events", HEARS_EVERY, partial(apply_notices, newsroom)), Bell("unknown", LOOKS_EVERY, look_up)]
+    rung += [Bell("events", EVERY, partial(apply_notices, newsroom)), Bell("unknown", LOOKS_EVERY, look_up)]
     rung += [Bell("mails", WRITES_EVERY, write), Bell("unconfirmed", FORGETS_EVERY, partial(_forget, newsroom))]
     rung += [Bell("uploads", LOOKS_EVERY, put_away), Bell("backup", LOOKS_EVERY, partial(_back_up, newsroom))]
     box = newsroom.config.mailbox

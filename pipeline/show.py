@@ -428,7 +428,7 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
     people = "1 reader" if readers == 1 else f"{readers:,} readers"
     who, why = stands.row.by or "somebody", f": {stands.row.why}" if stands.row.why else ""
     ready = "Its issue is approved. " if stands.issue else ""
-    soon = "each at their own hour" if newsroom.schedule.reader_time else "within half a minute"
+    soon = "each at their own hour" if newsroom.schedule.reader_time else "within seconds"
     approved = {
         Timing.EARLY: f"Approved. It goes out by itself on {when}, to {people}.",
         Timing.DUE: f"Approved. Its slot has opened: it goes out to {people}, {soon}.",

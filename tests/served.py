@@ -20,7 +20,7 @@ from pipeline.database import Database
 from pipeline.schedule import WEEKDAYS
 from tests.conftest import ROOT
 
-LONG = 60.0
+LONG = 120.0
 
 
 @dataclass(frozen=True)
