@@ -34,8 +34,8 @@ demo: .venv/run ## the whole Friday on sample data, then the preview (SERVE=0 st
 test: .venv/dev ## the tests
 	@$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
-unit: .venv/dev ## the quick tests: no process of their own, no PostgreSQL
-	@$(BIN)/pytest -n auto -m "not slow" $(ARGS)
+unit: .venv/dev ## the quick tests, in a minute: without processes and databases of their own
+	@$(BIN)/pytest -n auto -m "not slow and not database" $(ARGS)
 
 lint: .venv/dev ## format and lint
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -12,6 +12,7 @@ import textwrap
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -213,6 +214,7 @@ def _in_an_editors_words(error: Exception) -> tuple[str, str]:
     return f"{kind.__name__.lower()} has no {unknown.group(2)!r}", f"it has {', '.join(each.name for each in fields(kind))}"
 
 
+@lru_cache(maxsize=16)
 def environment(templates: Path, *, autoescape: bool) -> Environment:
     """A sandbox without access to the environment, configuration or any attribute with an underscore."""
     made = ImmutableSandboxedEnvironment(

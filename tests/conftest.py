@@ -313,11 +313,13 @@ def local_world(tmp_path: Path, empty: bytes) -> Iterator[World]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs on PostgreSQL needs a server, which is a process of its own."""
+    """What runs on PostgreSQL needs a server, which is a process of its own, and what has a database takes its time."""
     for item in items:
-        asked = getattr(item, "callspec", None)
-        if "postgres" in getattr(item, "fixturenames", ()) or (asked and "postgresql" in asked.params.values()):
+        asked, fixtures = getattr(item, "callspec", None), set(getattr(item, "fixturenames", ()))
+        if "postgres" in fixtures or (asked and "postgresql" in asked.params.values()):
             item.add_marker("slow")
+        if fixtures & {"empty", "database_url", "bare_database_url"}:
+            item.add_marker("database")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

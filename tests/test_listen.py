@@ -91,8 +91,9 @@ class Door:
             return found.state, found.fate
 
 
-def listening(folder: Path, name: str) -> World:
-    """A newsroom that is told of its copies by a provider."""
+def listening(folder: Path, name: str, empty: bytes) -> World:
+    """A newsroom that is told of its copies by a provider, beginning with an empty database file."""
+    (folder / "friday.db").write_bytes(empty)
     world = build_world(folder, f"sqlite:///{folder}/friday.db", TABLES[name])
     world.clock.at = NOW
     provider = provider_of(name, folder, secrets={WEBHOOK_KEY: KEYS[name]})
@@ -104,16 +105,16 @@ def listening(folder: Path, name: str) -> World:
 
 
 @pytest.fixture(params=NAMES)
-def door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Door]:
-    world = listening(tmp_path, request.param)
+def door(request: pytest.FixtureRequest, tmp_path: Path, empty: bytes) -> Iterator[Door]:
+    world = listening(tmp_path, request.param, empty)
     with serving(public_app(world.newsroom)) as url:
         yield Door(world, url)
     world.database.engine.dispose()
 
 
 @pytest.fixture
-def mailguns(tmp_path: Path) -> Iterator[Door]:
-    world = listening(tmp_path, "mailgun")
+def mailguns(tmp_path: Path, empty: bytes) -> Iterator[Door]:
+    world = listening(tmp_path, "mailgun", empty)
     with serving(public_app(world.newsroom)) as url:
         yield Door(world, url)
     world.database.engine.dispose()
@@ -201,9 +202,9 @@ def test_a_provider_that_is_not_the_configured_one_is_answered_401_and_not_repea
 
 
 def test_without_the_secret_of_its_webhooks_a_provider_is_not_believed_and_the_log_says_why(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, empty: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = listening(tmp_path, "mailgun")
+    world = listening(tmp_path, "mailgun", empty)
     world.newsroom = replace(world.newsroom, provider=provider_of("mailgun", tmp_path, secrets={WEBHOOK_KEY: ""}))
     with serving(public_app(world.newsroom)) as url:
         assert Door(world, url).post("mailgun", mailgun(DEAD["mailgun"])).status_code == 401
@@ -248,8 +249,8 @@ def test_nothing_but_a_post_does_anything(mailguns: Door, method: str, path: str
     assert notices(mailguns.world) == []
 
 
-def test_who_hangs_up_in_the_middle_is_no_bug_of_ours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    world = listening(tmp_path, "mailgun")
+def test_who_hangs_up_in_the_middle_is_no_bug_of_ours(tmp_path: Path, empty: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    world = listening(tmp_path, "mailgun", empty)
     with serving(public_app(world.newsroom)) as url:
         parts = urlsplit(url)
         with socket.create_connection((parts.hostname, parts.port or 0), 5) as connection:
@@ -649,8 +650,8 @@ def test_a_tag_of_another_message_names_no_copy_of_ours(mailguns: Door) -> None:
     assert (mailguns.copy, suppressed(mailguns.world)) == (("unknown", ""), {})
 
 
-def test_resends_events_of_other_kinds_are_answered_and_change_nothing(tmp_path: Path) -> None:
-    world = listening(tmp_path, "resend")
+def test_resends_events_of_other_kinds_are_answered_and_change_nothing(tmp_path: Path, empty: bytes) -> None:
+    world = listening(tmp_path, "resend", empty)
     with serving(public_app(world.newsroom)) as url:
         assert Door(world, url).post("resend", SIGN["resend"](resend_event("email.opened"))).status_code == 200
         apply_notices(world.newsroom)
