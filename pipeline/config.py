@@ -391,6 +391,9 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[Config | None, dic
         sources=file.sources,
         secrets=Secrets(environment),
     )
+    for first, second in config.schedule.clashes():
+        what = f"the slot of {second} opens while that of {first} is due, which leaves that one no time"
+        problems.append(Problem("schedule.extra", what, "name a day further away, or fewer grace_hours"))
     return (None if problems else config), raw, problems
 
 

@@ -100,6 +100,13 @@ class Schedule:
             return Timing.EARLY
         return Timing.DUE if now <= slot.at + self.grace else Timing.LATE
 
+    def clashes(self) -> list[tuple[date, date]]:
+        """Two days of which the second's slot opens while the first's is due, which leaves the first one no more time."""
+        near = [timedelta(days=away) for away in range(-self.grace.days - 1, self.grace.days + 2) if away]
+        days = [day for day in self.extra if day.year in YEARS and self._has_slot(day)]
+        pairs = {(min(day, day + away), max(day, day + away)) for day in days for away in near if self._has_slot(day + away)}
+        return sorted(pair for pair in pairs if self.opening(pair[1]) <= self.opening(pair[0]) + self.grace)
+
     def current(self, now: datetime) -> Slot:
         """The slot that a person means who names none: the due one, else the next."""
         return self.due(now) or self.next(now)

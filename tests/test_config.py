@@ -144,6 +144,16 @@ def test_whole_tables_may_be_missing_or_of_the_wrong_type(tmp_path: Path) -> Non
     }  # fmt: skip
 
 
+def test_an_extra_slot_within_the_grace_of_another_is_refused(tmp_path: Path) -> None:
+    close = "[schedule]\nextra = [2026-11-28]\ngrace_hours = 30"
+    assert problems(tmp_path, changed(("[schedule]", close)))["schedule.extra"] == Problem(
+        "schedule.extra",
+        "the slot of 2026-11-28 opens while that of 2026-11-27 is due, which leaves that one no time",
+        "name a day further away, or fewer grace_hours",
+    )
+    assert opened(tmp_path, changed(("[schedule]", close.replace("30", "6")))).schedule.grace == timedelta(hours=6)
+
+
 def test_an_unknown_key_like_no_other_is_answered_with_all_that_there_are(tmp_path: Path) -> None:
     found = problems(tmp_path, changed(("[schedule]", "[schedule]\nzzz = 1")))
     assert found["schedule.zzz"].cure == (

@@ -419,6 +419,23 @@ def test_an_extra_slot_within_the_grace_of_another_takes_its_turn() -> None:
     friday, saturday = plan.between(OPENS, OPENS + timedelta(days=3))
     assert plan.due(saturday.at - SECOND) == friday
     assert plan.due(saturday.at) == saturday
+    assert plan.clashes() == [(friday.day, saturday.day)]
+
+
+@pytest.mark.parametrize(
+    ("away", "hours", "clashes"), [(1, 24, 1), (1, 23.5, 0), (-1, 24, 1), (2, 144, 2), (3, 144, 2), (-1, 6, 0)]
+)
+def test_slots_clash_where_one_opens_while_another_is_due(away: int, hours: float, clashes: int) -> None:
+    # Two or three days off, the Friday before or after is within six days as well.
+    plan = replace(schedule(), extra=frozenset((FRIDAY + timedelta(days=away),)), grace=timedelta(hours=hours))
+    assert len(plan.clashes()) == clashes
+    assert replace(plan, skipped=plan.extra).clashes() == []
+
+
+def test_two_extra_days_that_clash_are_named_once() -> None:
+    monday, tuesday = FRIDAY - timedelta(days=4), FRIDAY - timedelta(days=3)
+    plan = replace(schedule(), extra=frozenset((monday, tuesday, date.max, date(1, 1, 1))), grace=timedelta(days=1))
+    assert plan.clashes() == [(monday, tuesday)]
 
 
 def readers_time(zone: str = "Europe/Berlin", at: time = time(9)) -> Schedule:
