@@ -118,11 +118,6 @@ def revision(session: Session, slot: str) -> int:
     return session.exec(select(func.max(col(EditRow.id))).where(EditRow.slot == slot, changes)).one() or 0
 
 
-def last(session: Session, slot: str) -> int:
-    """The number of the last row of a desk, whatever it says."""
-    return session.exec(select(func.max(col(EditRow.id))).where(EditRow.slot == slot)).one() or 0
-
-
 def edits(session: Session, slot: str) -> Edits:
     """What follows from all that was done at a desk."""
     return fold(deeds(session, slot))

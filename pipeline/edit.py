@@ -33,7 +33,11 @@ class EditedMeanwhile(DecisionNeeded):
     """The same was changed since it was looked at, by somebody else or on another page; nothing was written."""
 
     def __init__(self, deed: Deed) -> None:
-        super().__init__(f"{deed.by} has changed that meanwhile, at {deed.at:%H:%M} UTC")
+        what = "the term" if deed.kind is Kind.TERM else f"the {deed.about.get('field', 'line-up')}"
+        super().__init__(
+            f"{deed.by} has changed {what} meanwhile, at {deed.at:%H:%M} UTC, and nothing was written over it: "
+            f"look at `friday edit show`, and say it again if you still mean it"
+        )
         self.deed = deed
 
 

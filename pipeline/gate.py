@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from pipeline import desk, inbox, ledger, mail
+from pipeline import desk, inbox, ledger, mail, place
 from pipeline.books import IssueRow, IssueState, LeaseRow, Pause, SlotRow, Stance
 from pipeline.desk import Deed, Kind
 from pipeline.errors import ContentError, DecisionNeeded, UsageError
@@ -151,6 +151,7 @@ def send_test(newsroom: Newsroom, slot: Slot, addresses: Sequence[str], by: str,
     Raises:
         UsageError: one of them is not on that list, or there is none.
         ContentError: a term or a template is broken.
+        DecisionNeeded: this is a copy of the newsroom, which sends nothing.
     """
     known = {roll.normalise(each).key: each for each in allowed(newsroom, own)}
     if not addresses:
@@ -161,6 +162,7 @@ def send_test(newsroom: Newsroom, slot: Slot, addresses: Sequence[str], by: str,
         where = "newsletter.test_addresses, or of editors and owner, in config.toml"
         raise UsageError(f"tests go only to the addresses of {where}: {cure}")
     chosen = tuple(known[key] for key in dict.fromkeys(wanted))
+    place.require(newsroom)
     about = {"issue": look(newsroom, slot).rendered.to_json(), "slot": slot.name}
     with newsroom.database.write() as session:
         mail.queue_for_staff(session, mail.TEST, chosen, newsroom.now(), about)
@@ -316,7 +318,7 @@ def _decide_for_the_editors(newsroom: Newsroom, slot: Slot) -> None:
         wrong = str(error)
     if wrong:
         # What an editor must mend waits for an editor, whatever else was said.
-        _wait(newsroom, slot, f"{wrong}; once that is mended it must be approved, since schedule.unapproved is skip")
+        _wait(newsroom, slot, wrong)
         return
     with newsroom.database.write() as session:
         row = desk.lock(session, slot.name)
@@ -338,7 +340,8 @@ def _wait(newsroom: Newsroom, slot: Slot, why: str, stance: Stance = Stance.NONE
             desk.take_stance(row, stance, CLOCK, newsroom.now(), why)
         if row.waits_since is None:
             row.waits_since = newsroom.now()
-            _tell(session, newsroom, "waits", _editors(newsroom), slot, {"why": why, "skipped": ""})
+            about = {"why": why, "skipped": "", "unapproved": newsroom.config.timetable.unapproved}
+            _tell(session, newsroom, "waits", _editors(newsroom), slot, about)
 
 
 def _tell_of_the_stuck(newsroom: Newsroom) -> None:
@@ -399,8 +402,14 @@ def _everybody(newsroom: Newsroom) -> tuple[str, ...]:
 
 
 def _of_slot(newsroom: Newsroom, slot: Slot) -> dict[str, str]:
-    local = slot.at.astimezone(newsroom.schedule.zone)
-    return {"slot": slot.name, "day": f"{slot.day:%A}, {slot.day.day} {slot.day:%B}", "opens": f"{local:%A, %H:%M} {local:%Z}"}
+    schedule = newsroom.schedule
+    local = slot.at.astimezone(schedule.zone)
+    return {
+        "slot": slot.name,
+        "day": f"{slot.day:%A}, {slot.day.day} {slot.day:%B}",
+        "opens": f"{local:%A, %H:%M} {local:%Z}",
+        "own_hour": f"{schedule.at:%H:%M}" if schedule.reader_time else "",
+    }
 
 
 def _of_draft(newsroom: Newsroom, drafted: Draft) -> dict[str, str]:
@@ -424,7 +433,7 @@ def _of_report(newsroom: Newsroom, found: Report) -> dict[str, str]:
         "number": str(found.number),
         "subject": found.subject,
         "state": "waiting for a decision" if found.state == IssueState.NEEDS_DECISION else found.state,
-        "enrolled": f"{found.enrolled:,}",
+        "readers": "1 reader" if found.enrolled == 1 else f"{found.enrolled:,} readers",
         "counts": "\n".join(f"{number:,} {state}" for state, number in found.counts.items() if number),
         "excluded": f"{found.excluded:,}" if found.excluded else "",
         # Who they are is not written into a mail, where no erasure reaches it.

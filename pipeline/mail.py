@@ -150,7 +150,7 @@ def _made(newsroom: Newsroom, mail: MailRow, subscriber: Subscriber | None) -> t
         # All that differs from a reader's copy: it says so, it counts under another name, and nobody leaves by it.
         rendered = replace(issue, subject=f"[TEST] {issue.subject}", slot=f"{issue.slot}-test", mailbox="")
         return rendered, Copy(mail.ref, mail.address, links.leave_url(base, links.OF_A_TEST))
-    values = {"desk_url": f"{base}/newsroom/desk/{mail.about['slot']}", "newsroom_url": f"{base}/newsroom", **mail.about}
+    values = {"desk_url": f"{base}/newsroom/desk/{mail.about['slot']}", **mail.about}
     rendered = render_mail(mail.kind, newsroom.masthead, values, newsroom.config.templates / "mail")
     return rendered, Copy(mail.ref, mail.address, "")
 
@@ -244,7 +244,7 @@ def _welcome(newsroom: Newsroom, subscriber: Subscriber, about: Mapping[str, str
         latest = next(iter(ledger.published(session)), None)
     return {
         **_own_pages(newsroom, subscriber, about),
-        "next_issue": f"{slot.at.astimezone(newsroom.schedule.zone):%A, %-d %B %Y}",
+        "next_issue": f"{slot.day:%A, %-d %B %Y}",
         "latest_url": f"{newsroom.masthead.base_url}/issues/{latest.slot}" if latest else "",
     }
 

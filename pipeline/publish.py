@@ -111,6 +111,14 @@ def look(newsroom: Newsroom, slot: Slot) -> Look:
     return Look(drafted.rendered, frozen=False, findings=drafted.findings)
 
 
+def is_blocked(newsroom: Newsroom, slot: Slot) -> bool:
+    """Whether something must be mended before a slot's draft can go out."""
+    try:
+        return bool(draft(newsroom, slot).errors)
+    except ContentError:
+        return True
+
+
 def approve(newsroom: Newsroom, slot: Slot, by: str = "", seen: str = "") -> Report:
     """Freeze a slot's issue early. What is approved is what is sent, to the byte; twice is as once.
 
@@ -218,8 +226,7 @@ def publish(
     if issue is None and only_approved:
         raise DecisionNeeded(f"the approval of {slot.name} was voided meanwhile; nothing was sent")
     if issue is None or issue.state == IssueState.APPROVED:
-        _see_that_nobody_objects(newsroom, slot)
-        _see_that_it_is_due(newsroom, slot, anyway=anyway)
+        _see_that_it_may_begin(newsroom, slot, anyway=anyway)
         drafted = None if issue else _checked(draft(newsroom, slot))
         rendered = issue.rendered if issue else drafted.rendered if drafted else None
         readers = count_readers(newsroom)
@@ -308,7 +315,7 @@ def _delivery(
 class Rehearsal:
     """What `publish` would do now, and nothing done: a draft, or the report of what is frozen already.
 
-    `objection` is what somebody has said against it, empty where nobody has.
+    `objection` is why it would refuse, empty where it would not.
     """
 
     slot: Slot
@@ -319,22 +326,28 @@ class Rehearsal:
     objection: str = ""
 
 
-def rehearse(newsroom: Newsroom, slot: Slot) -> Rehearsal:
+def rehearse(newsroom: Newsroom, slot: Slot, *, anyway: bool = False) -> Rehearsal:
     """Look at everything that `publish` would look at, and write nothing.
 
     Raises:
         ContentError: a term or a template is broken.
     """
     with newsroom.database.read() as session:
-        issue, row = ledger.find(session, slot.name), desk.slot(session, slot.name)
-    return Rehearsal(
-        slot,
-        newsroom.schedule.timing(slot, newsroom.now()),
-        count_readers(newsroom),
-        None if issue else draft(newsroom, slot),
-        _report(newsroom, issue) if issue else None,
-        _objection(row) if row.stance in (Stance.HELD, Stance.SKIPPED) else "",
-    )
+        issue = ledger.find(session, slot.name)
+    drafted, readers, objection = None if issue else draft(newsroom, slot), count_readers(newsroom), ""
+    begins = issue is None or issue.state == IssueState.APPROVED
+    try:
+        place.require(newsroom)
+        if begins:
+            _see_that_it_may_begin(newsroom, slot, anyway=anyway)
+    except DecisionNeeded as error:
+        objection = str(error)
+    if drafted and drafted.errors:
+        objection = objection or "; ".join(finding.what for finding in drafted.errors)
+    if begins and not readers:
+        objection = objection or _nobody(newsroom)
+    report = _report(newsroom, issue) if issue else None
+    return Rehearsal(slot, newsroom.schedule.timing(slot, newsroom.now()), readers, drafted, report, objection)
 
 
 def publish_due(newsroom: Newsroom) -> Report | None:
@@ -496,14 +509,11 @@ def _see_that_the_week_was_looked_at(newsroom: Newsroom) -> None:
         raise DecisionNeeded("waiting, since no source could be read lately; `friday publish` sends what there is")
 
 
-def _see_that_nobody_objects(newsroom: Newsroom, slot: Slot) -> None:
+def _see_that_it_may_begin(newsroom: Newsroom, slot: Slot, *, anyway: bool) -> None:
     with newsroom.database.read() as session:
         row = desk.slot(session, slot.name)
     if row.stance in (Stance.HELD, Stance.SKIPPED):
         raise DecisionNeeded(_objection(row))
-
-
-def _see_that_it_is_due(newsroom: Newsroom, slot: Slot, *, anyway: bool) -> None:
     timing = newsroom.schedule.timing(slot, newsroom.now())
     if anyway or timing is Timing.DUE:
         return

@@ -1,7 +1,7 @@
 """How the route's values look in a terminal and as JSON; it computes nothing and prints nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from pipeline.books import DeliveryState, IssueState, JobRow, Pause, Stance
@@ -242,19 +242,32 @@ def rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
     if rehearsal.report:
         yield from report_lines(rehearsal.report)
     yield ""
+    begun = rehearsal.report is not None and rehearsal.report.state != IssueState.APPROVED
+    readers = "1 reader" if rehearsal.readers == 1 else f"{rehearsal.readers:,} readers"
+    if rehearsal.objection:
+        audience = "" if begun else f" Its audience is {readers}."
+        yield f"It would not be sent now: {rehearsal.objection}.{audience} Nothing was written."
+        return
     if rehearsal.report and rehearsal.report.state in (IssueState.SENT, IssueState.NEEDS_DECISION):
         yield "Publishing would send nothing. Nothing was written."
         return
-    if rehearsal.report and rehearsal.report.state != IssueState.APPROVED:
+    if begun:
         yield "Its audience is enrolled; publishing goes on with that. Nothing was written."
         return
-    if rehearsal.objection:
-        yield f"It would not be sent: {rehearsal.objection}. Nothing was written."
-        return
-    when = {Timing.EARLY: "It has not opened yet (--anyway).", Timing.LATE: "Its grace is over (--anyway)."}
-    blocked = " Its errors would stop it." if rehearsal.draft and rehearsal.draft.errors else ""
-    readers = "1 reader" if rehearsal.readers == 1 else f"{rehearsal.readers:,} readers"
-    yield f"It would go to {readers}. {when.get(rehearsal.timing, 'It is due.')}{blocked} Nothing was written."
+    when = {Timing.EARLY: "before its slot opens", Timing.LATE: "though its grace is over", Timing.DUE: "since it is due"}
+    yield f"It would go to {readers} now, {when[rehearsal.timing]}. Nothing was written."
+
+
+def rehearsal_json(rehearsal: Rehearsal) -> dict[str, Any]:
+    """The same as scripts read it; `objection` is null where it would be sent."""
+    return {
+        "slot": rehearsal.slot.name,
+        "timing": rehearsal.timing,
+        "readers": rehearsal.readers,
+        "objection": rehearsal.objection or None,
+        "draft": draft_json(rehearsal.draft) if rehearsal.draft else None,
+        "report": report_json(rehearsal.report) if rehearsal.report else None,
+    }
 
 
 def outlook_lines(outlook: Outlook) -> Iterator[str]:
@@ -421,10 +434,22 @@ def report_json(report: Report) -> dict[str, Any]:
     }
 
 
-def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: bool = False) -> str:
-    """Where a slot stands and what comes next, in a sentence or two; `wrong` says that an error blocks its draft."""
-    opens = stands.slot.at.astimezone(newsroom.schedule.zone)
-    when = f"{opens:%A}, {opens.day} {opens:%B}, at {opens:%H:%M} {opens:%Z}"
+def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: bool = False, moved: bool = False) -> str:
+    """Where a slot stands and what comes next, in a sentence or two.
+
+    Args:
+        newsroom: whose slot.
+        stands: how it stands.
+        readers: how many would get its issue.
+        wrong: an error blocks its draft.
+        moved: this is a copy of the newsroom, which sends nothing.
+    """
+    if moved and not (stands.issue and stands.issue.closed_at):
+        state = "not approved" if stands.state == "open" else stands.state.replace("_", " ")
+        return f"{state.capitalize()}. This is a copy of the newsroom: nothing goes out from here."
+    schedule, day = newsroom.schedule, stands.slot.day
+    opens = spoken(stands.slot.at.astimezone(schedule.zone))
+    when = f"{day:%A}, {day.day} {day:%B}, at {schedule.at:%H:%M} where each reader is" if schedule.reader_time else opens
     people = "1 reader" if readers == 1 else f"{readers:,} readers"
     who, why = stands.row.by or "somebody", f": {stands.row.why}" if stands.row.why else ""
     ready = "Its issue is approved. " if stands.issue else ""
@@ -432,11 +457,11 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
     approved = {
         Timing.EARLY: f"Approved. It goes out by itself on {when}, to {people}.",
         Timing.DUE: f"Approved. Its slot has opened: it goes out to {people}, {soon}.",
-        Timing.LATE: f"Approved. Its slot opened on {when} and its grace is over: send it now, or skip it.",
+        Timing.LATE: f"Approved. Its slot opened on {opens} and its grace is over: send it now, or skip it.",
     }
     missed = "send it now" if stands.issue else "approve it and send it"
     sentences = {
-        "open": "" if stands.issue else _unapproved_text(newsroom, stands, when, people, wrong=wrong),
+        "open": "" if stands.issue else _unapproved_text(newsroom, stands, when, opens, people, wrong=wrong),
         Stance.HELD: f"Held by {who}{why}. {ready}Nothing goes out before somebody lets it go.",
         Stance.SKIPPED: f"Skipped by {who}{why}. There is no issue for this slot.",
         Stance.MISSED: f"Missed{why}. Nothing goes out late by itself: {missed}, or skip it.",
@@ -445,22 +470,29 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
         IssueState.SENDING: "On its way.",
         IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",
         IssueState.SENT: "Every reader is accounted for.",
-        IssueState.NEEDS_DECISION: f"Nobody can tell of some copies: `friday report {stands.slot.name}` names them.",
+        IssueState.NEEDS_DECISION: f"Nobody can tell of some copies; `friday report {stands.slot.name}` tells an operator of which.",
     }
     return sentences[stands.state]
 
 
-def _unapproved_text(newsroom: Newsroom, stands: Standing, when: str, people: str, *, wrong: bool) -> str:
+def spoken(at: datetime) -> str:
+    """An instant as a sentence names it: `Friday, 27 November, at 09:00 CET`."""
+    return f"{at:%A}, {at.day} {at:%B}, at {at:%H:%M} {at:%Z}"
+
+
+def _unapproved_text(newsroom: Newsroom, stands: Standing, when: str, opens: str, people: str, *, wrong: bool) -> str:
+    then = f"on {opens}" if newsroom.schedule.reader_time else "then"
     unapproved = newsroom.config.timetable.unapproved
     if wrong and stands.timing is not Timing.LATE:
-        return f"Not approved. Its slot is {when}, and it cannot go out before what is wrong with it is mended."
+        opened = "opened" if stands.timing is Timing.DUE else "opens"
+        return f"Not approved. Its slot {opened} on {opens}, and it cannot go out before what is wrong with it is mended."
     if stands.timing is Timing.LATE:
-        return f"Not approved. Its slot opened on {when} and its grace is over: approve it, then send it, or skip it."
+        return f"Not approved. Its slot opened on {opens} and its grace is over: approve it, then send it, or skip it."
     if stands.timing is Timing.DUE:
         held = "it waits for you" if unapproved == "hold" else "it is about to go out, unless something must be mended first"
         return f"Not approved. Its slot has opened, and {held}."
     if unapproved == "send":
-        return f"Not approved yet. If nobody does anything, it goes out on {when} to {people}, as it is then."
-    if unapproved == "hold":
-        return f"Not approved yet. It goes out to {people} on {when} if somebody has approved it by then; else it waits."
-    return f"Not approved yet. It goes out to {people} on {when} if somebody has approved it by then; else there is no issue."
+        return f"Not approved yet. If nobody does anything, it goes out on {when} to {people}, as it is {then}."
+    by_then = f"by {opens}" if newsroom.schedule.reader_time else "by then"
+    otherwise = "it waits" if unapproved == "hold" else "there is no issue"
+    return f"Not approved yet. It goes out to {people} on {when} if somebody has approved it {by_then}; else {otherwise}."

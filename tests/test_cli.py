@@ -251,6 +251,7 @@ SCENES: dict[str, tuple[Callable[[Office], None], str]] = {
     "wrong verb": (as_it_is, "pubish"),
     "draft": (as_it_is, "draft --json"),
     "dry run": (as_it_is, "publish --dry-run"),
+    "dry run for a script": (as_it_is, "publish --dry-run --anyway --json"),
     "draft without a database": (no_database, "draft"),
     "dry run without a database": (no_database, "publish --dry-run"),
     "lost source": (lost_source, "collect"),
@@ -368,8 +369,20 @@ def test_a_draft_tells_scripts_what_would_go_out_and_leaves_every_file_as_it_is(
 def test_a_dry_run_tells_how_many_would_get_it_and_writes_nothing(scenes: dict[str, Scene]) -> None:
     scene = scenes["dry run"]
     assert scene.run.code == 0
-    assert "It would go to 2 readers. It has not opened yet (--anyway). Nothing was written." in scene.run.out
+    said = scene.run.out.splitlines()[-1]
+    assert said.startswith(f"It would not be sent now: {scene.office.next} opens at ")
+    assert said.endswith("; --anyway sends it now. Its audience is 2 readers. Nothing was written.")
     assert scene.left_alone
+
+
+def test_a_dry_run_is_for_scripts_too(scenes: dict[str, Scene]) -> None:
+    scene = scenes["dry run for a script"]
+    told = scene.run.json
+    assert (scene.run.code, scene.left_alone) == (0, True)
+    assert (told["slot"], told["readers"], told["timing"], told["objection"], told["report"]) == (
+        scene.office.next, 2, "early", None, None,
+    )  # fmt: skip
+    assert told["draft"]["slot"] == scene.office.next
 
 
 @pytest.mark.parametrize("what", ["draft", "dry run"])

@@ -444,7 +444,10 @@ def test_what_another_changed_between_the_look_and_the_writing_is_not_written_ov
     monkeypatch.setattr(route, "draft", overtaken)
     run = terminal.friday("edit", "subject", "Mine")
     assert (run.code, run.out) == (5, "")
-    assert run.err == "ben has changed that meanwhile, at 12:00 UTC"
+    assert run.err == (
+        "ben has changed the subject meanwhile, at 12:00 UTC, and nothing was written over it: "
+        "look at `friday edit show`, and say it again if you still mean it"
+    )
     assert terminal.draft().issue.subject == "Theirs"
 
 

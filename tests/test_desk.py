@@ -269,7 +269,7 @@ def test_two_who_write_the_same_field_are_told_of_each_other(world: World) -> No
     at(world, BEN).head("subject", "Earlier")
     seen = revision(world)
     at(world, BEN, seen).tell(first, "title", "Ben's title")
-    with pytest.raises(EditedMeanwhile, match=f"{BEN} has changed that meanwhile, at 08:01 UTC") as caught:
+    with pytest.raises(EditedMeanwhile, match=f"{BEN} has changed the title meanwhile, at 08:01 UTC") as caught:
         at(world, ADA, seen).tell(first, "title", "Ada's title")
     assert (caught.value.deed.by, caught.value.deed.about["text"]) == (BEN, "Ben's title")
     assert titles(world)[0] == "Ben's title"

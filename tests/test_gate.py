@@ -515,4 +515,4 @@ def test_a_dry_run_tells_who_has_held_or_skipped_the_slot(local_world: World, sa
     local_world.subscribe("ada")
     says(local_world.newsroom, local_world.slot, "ed@example.com")
     *_, last = show.rehearsal_lines(route.rehearse(local_world.newsroom, local_world.slot))
-    assert last.startswith(f"It would not be sent: 2026-11-27 is {word}, by ed@example.com; ")
+    assert last.startswith(f"It would not be sent now: 2026-11-27 is {word}, by ed@example.com; ")

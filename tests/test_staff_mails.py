@@ -188,7 +188,7 @@ def test_the_owner_is_told_of_the_end_once_with_the_counts(house: House) -> None
     for shown in (
         "Of 2 readers:",
         "- 2 accepted",
-        "1 more were suppressed",
+        "1 more was suppressed",
         DESK_URL,
         "https://news.example.com/issues/2026-11-27",
     ):

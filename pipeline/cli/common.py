@@ -66,6 +66,14 @@ def me() -> str:
     return f"terminal ({name})"
 
 
+def is_sure(question: str) -> bool:
+    """Whether who sits at the terminal says yes; Ctrl-C and Ctrl-D say no."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False
+
+
 def echo_lines(lines: Iterable[str]) -> None:
     """Say lines on stdout."""
     for line in lines:

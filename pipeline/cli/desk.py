@@ -74,7 +74,7 @@ def skip(slot: SlotName = None, why: Why = "") -> None:
 
 @verbs.command("test")
 def send_test(
-    to: Annotated[list[str], typer.Option(metavar="ADDRESS", help="One of newsletter.test_addresses; may be repeated.")],
+    to: Annotated[list[str], typer.Option(metavar="ADDRESS", help="An address that config.toml names; may be repeated.")],
     slot: SlotName = None,
 ) -> None:
     """Send the very issue to addresses of your own, marked as a test and counted nowhere."""

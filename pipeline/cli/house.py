@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import configured, echo_lines, opened
+from pipeline.cli.common import configured, echo_lines, is_sure, opened
 from pipeline.errors import DecisionNeeded
 
 verbs = typer.Typer()
@@ -33,7 +33,7 @@ def adopt(yes: Annotated[bool, typer.Option("--yes", help="Do not ask at a termi
     moved = place.see(newsroom)
     if moved and sys.stdin.isatty() and not yes:
         typer.echo(moved, err=True)
-        if not typer.confirm("Is the other one stopped for good, and shall this one go on?", err=True):
+        if not is_sure("Is the other one stopped for good, and shall this one go on?"):
             raise DecisionNeeded("nothing was changed")
     echo_lines(show.adopted_lines(place.adopt(newsroom, "friday adopt")))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.common import AsJson, Progress, echo_json, opened
+from pipeline.cli.common import AsJson, Progress, echo_json, is_sure, opened
 from pipeline.errors import DecisionNeeded, UsageError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def erase_subscriber(
 
     newsroom = opened(writes=True)
     question = "Erase all that is held of this person? Nothing brings it back."
-    if sys.stdin.isatty() and not yes and not typer.confirm(question, err=True):
+    if sys.stdin.isatty() and not yes and not is_sure(question):
         raise DecisionNeeded("nothing was erased")
     if not person.erase(newsroom, address):
         raise UsageError("nothing is held of that address")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.common import AsJson, Progress, SlotName, configured, echo_json, echo_lines, opened, slot_of
+from pipeline.cli.common import AsJson, Progress, SlotName, configured, echo_json, echo_lines, is_sure, opened, slot_of
 from pipeline.errors import DecisionNeeded, UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +92,11 @@ def publish(
     newsroom = replace(newsroom, wait=newsroom.stopping.wait)
     chosen = slot_of(newsroom, slot)
     if dry_run:
-        echo_lines(show.rehearsal_lines(route.rehearse(newsroom, chosen)))
+        rehearsal = route.rehearse(newsroom, chosen, anyway=anyway)
+        if as_json:
+            echo_json(show.rehearsal_json(rehearsal))
+        else:
+            echo_lines(show.rehearsal_lines(rehearsal))
         return
     ask = _agree if sys.stdin.isatty() and not yes else _always
 
@@ -199,10 +203,7 @@ def _always(_issue: "RenderedIssue", _readers: int) -> bool:
 
 def _agree(issue: "RenderedIssue", readers: int) -> bool:
     typer.echo(f"Issue {issue.number} of {issue.slot}: {issue.subject}", err=True)
-    try:
-        return typer.confirm(f"Send it to {readers:,} {'reader' if readers == 1 else 'readers'}?", err=True)
-    except typer.Abort:
-        return False
+    return is_sure(f"Send it to {readers:,} {'reader' if readers == 1 else 'readers'}?")
 
 
 def _echo_report(sent: "Report", *, as_json: bool) -> None:

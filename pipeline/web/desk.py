@@ -16,7 +16,7 @@ from fastapi import FastAPI, Form, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from pipeline import desk as rows
-from pipeline import edit, gate, show
+from pipeline import edit, gate, place, show
 from pipeline import publish as route
 from pipeline.desk import CHANGES, Deed
 from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Closed, Desk, EditedMeanwhile, clean
@@ -198,7 +198,7 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], sho
             written = _do(desk, asked)
         except EditedMeanwhile as error:
             return _conflict(request, frame, desk, asked, error)
-        except (UsageError, DecisionNeeded) as error:
+        except (UsageError, DecisionNeeded, ContentError) as error:
             said = CLOSED if isinstance(error, Closed) else _sentence(error)
             if _is_script(request):
                 return JSONResponse({"trouble": said}, 422)
@@ -340,7 +340,7 @@ def _add_decisions(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], s
         slot = slot_of(name)
         try:
             chosen = gate.send_test(newsroom, slot, to or [], guest.admin.address, own=guest.admin.address)
-        except (UsageError, ContentError) as error:
+        except (UsageError, ContentError, DecisionNeeded) as error:
             return shown(request, guest, slot, 422, _sentence(error))
         # To whom is said here and now: no address stands in any URL.
         return shown(request, guest, slot, said=f"The test is on its way to {listed(chosen)}.")
@@ -356,6 +356,7 @@ def _values(newsroom: Newsroom, slot: Slot, guest: Guest, done: int) -> dict[str
         except ContentError as error:
             problems = str(error)
     issue = stands.issue
+    wrong = issue is None and (drafted is None or bool(drafted.errors))
     looked = issue.rendered if issue else drafted.rendered if drafted else None
     titles = _titles(newsroom, stands, drafted)
     history = [(_at(newsroom, deed.at), deed.by, show.deed_text(deed, titles), deed.undone) for deed in reversed(stands.deeds)]
@@ -367,7 +368,7 @@ def _values(newsroom: Newsroom, slot: Slot, guest: Guest, done: int) -> dict[str
         "stands": stands,
         "state": stands.state,
         "planned": newsroom.schedule.planned(slot),
-        "sentence": show.standing_text(newsroom, stands, readers, wrong=bool(drafted and drafted.errors)),
+        "sentence": show.standing_text(newsroom, stands, readers, wrong=wrong, moved=place.see(newsroom) is not None),
         "said": f"You {show.deed_text(mine[0], titles)}." if mine else "",
         "readers": readers,
         "terms": _terms(newsroom, drafted) if drafted else (),

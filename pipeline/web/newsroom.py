@@ -115,7 +115,8 @@ def add_newsroom(app: FastAPI, newsroom: Newsroom, passwords: Passwords) -> Fram
 
     @app.get(ROOT, response_class=HTMLResponse, responses=GUARDED)
     def home(request: Request) -> Response:
-        return frame.page(request, "home.html", news=_news(newsroom), moved=place.see(newsroom))
+        moved = place.see(newsroom)
+        return frame.page(request, "home.html", news=_news(newsroom, moved=bool(moved)), moved=moved)
 
     @app.post(f"{ROOT}/adopt", response_class=HTMLResponse, responses=GUARDED)
     def adopt(request: Request, guest: Annotated[Guest, Depends(require(Role.OWNER))]) -> Response:
@@ -225,7 +226,7 @@ class _Last:
     fates: dict[str, int]
 
 
-def _news(newsroom: Newsroom) -> dict[str, object]:
+def _news(newsroom: Newsroom, *, moved: bool) -> dict[str, object]:
     """What the home page tells: the slot that comes, the last issue, and how many readers there are."""
     now, schedule = newsroom.now(), newsroom.schedule
     slot = schedule.current(now)
@@ -240,11 +241,12 @@ def _news(newsroom: Newsroom) -> dict[str, object]:
             issue.slot, issue.number, issue.rendered.subject, issue.state.replace("_", " "), issue.trouble,
             dict(ledger.tally(session, issue)), {fate.replace("_", " "): n for fate, n in ledger.fates(session, issue).items()},
         )  # fmt: skip
-    readers = route.count_readers(newsroom)
+    readers, stands = route.count_readers(newsroom), gate.standing(newsroom, slot)
+    wrong = stands.issue is None and route.is_blocked(newsroom, slot)
     return {
         "slot": slot,
         "opens": slot.at.astimezone(schedule.zone),
-        "stands": show.standing_text(newsroom, gate.standing(newsroom, slot), readers),
+        "stands": show.standing_text(newsroom, stands, readers, wrong=wrong, moved=moved),
         "last": last,
         "readers": readers,
     }
