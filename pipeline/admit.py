@@ -1,5 +1,6 @@
 """The front door: what a sign-up form sends in is kept, answered by mail, and confirmed by the person."""
 
+import calendar
 import logging
 from datetime import timedelta
 from pathlib import Path
@@ -31,8 +32,8 @@ def wording(newsroom: Newsroom) -> str:
         ContentError: its template is missing or broken.
     """
     folder = newsroom.config.templates / "web"
-    slot = newsroom.schedule.current(newsroom.now()).at.astimezone(newsroom.schedule.zone)
-    return " ".join(_fill(folder, "wording.txt", {"masthead": newsroom.masthead, "weekday": f"{slot:%A}"}).split())
+    weekday = calendar.day_name[newsroom.schedule.weekday]
+    return " ".join(_fill(folder, "wording.txt", {"masthead": newsroom.masthead, "weekday": weekday}).split())
 
 
 def _fill(folder: Path, name: str, values: dict[str, object]) -> str:

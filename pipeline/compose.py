@@ -38,7 +38,7 @@ def compose(
     edits: Edits = NO_EDITS,
 ) -> Issue:
     """The issue of a slot in the order of its selection, with an editor's words where there are any."""
-    lines = tuple(_line(chosen, edits.wordings.get(canonical_url(chosen.story.url), Wording())) for chosen in selection.stories)
+    lines = tuple(_line(chosen, edits.wording(pages_of(chosen))) for chosen in selection.stories)
     term = _box(selection.term.term, glossary, masthead.glossary_url) if selection.term else None
     return Issue(
         number=number,
@@ -51,6 +51,11 @@ def compose(
         term=term,
         view_url=f"{masthead.base_url}/issues/{slot.name}",
     )
+
+
+def pages_of(chosen: Chosen) -> list[str]:
+    """The canonical URLs of all that tell of a story, the linked one first."""
+    return [canonical_url(story.url) for story in (chosen.story, *chosen.also)]
 
 
 def _or(edited: str | None, own: str) -> str:

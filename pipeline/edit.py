@@ -14,6 +14,7 @@ import lxml.html
 from lxml.etree import ParserError
 
 from pipeline import desk, inbox, ledger
+from pipeline.compose import pages_of
 from pipeline.desk import CHANGES, Deed, Kind
 from pipeline.errors import DecisionNeeded, UsageError
 from pipeline.fetch import FetchError, fetch
@@ -33,9 +34,10 @@ class EditedMeanwhile(DecisionNeeded):
     """The same was changed since it was looked at, by somebody else or on another page; nothing was written."""
 
     def __init__(self, deed: Deed) -> None:
-        what = "the term" if deed.kind is Kind.TERM else f"the {deed.about.get('field', 'line-up')}"
+        what = {Kind.TERM: "changed the term", Kind.UNDO: "taken something back"}.get(deed.kind)
+        what = what or f"changed the {deed.about.get('field', 'line-up')}"
         super().__init__(
-            f"{deed.by} has changed {what} meanwhile, at {deed.at:%H:%M} UTC, and nothing was written over it: "
+            f"{deed.by} has {what} meanwhile, at {deed.at:%H:%M} UTC, and nothing was written over it: "
             f"look at `friday edit show`, and say it again if you still mean it"
         )
         self.deed = deed
@@ -139,7 +141,18 @@ class Desk:
         if field == "title" and cleaned == "":
             raise UsageError("a story needs a title: write one, or bring back its own")
         place = pages.index(page) + 1 if page in pages else 0
+        if text is None:
+            # They may have been written when another telling of the story was the one that is linked.
+            for other in self._worded_tellings(page, field):
+                self._write(Kind.WORDS, {"page": other, "field": field, "text": None, "place": 0})
         return self._write(Kind.WORDS, {"page": self._known(page), "field": field, "text": cleaned, "place": place})
+
+    def _worded_tellings(self, page: str, field: str) -> list[str]:
+        drafted = draft(self.newsroom, self.slot)
+        told = (pages_of(chosen) for chosen in (*drafted.selection.stories, *drafted.selection.runners_up))
+        others = next((pages for pages in told if page in pages), list[str]())
+        words = drafted.edits.wordings
+        return [each for each in others if each != page and each in words and getattr(words[each], field) is not None]
 
     def head(self, field: str, text: str | None) -> int:
         """Write the subject, the preheader or the opening note (Markdown); None brings back the machine's."""
@@ -165,11 +178,13 @@ class Desk:
         """
         with self.newsroom.database.write() as session:
             self._see_that_it_is_open(session)
-            done = [deed for deed in desk.deeds(session, self.slot.name) if deed.kind in CHANGES and not deed.undone]
+            deeds = [deed for deed in desk.deeds(session, self.slot.name) if deed.kind in (*CHANGES, Kind.UNDO)]
+            # Who takes back once more what was taken back meanwhile would lose what stands before it.
+            if self.seen is not None and deeds and deeds[-1].id > self.seen:
+                raise EditedMeanwhile(deeds[-1])
+            done = [deed for deed in deeds if deed.kind in CHANGES and not deed.undone]
             if not done:
                 raise UsageError(f"nothing was changed at the desk of {self.slot.name} that could be taken back")
-            if self.seen is not None and done[-1].id > self.seen:
-                raise EditedMeanwhile(done[-1])
             desk.write(session, self.slot.name, Kind.UNDO, {"edit": done[-1].id}, self.by, self.newsroom.now())
         return done[-1]
 

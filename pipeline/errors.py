@@ -81,3 +81,7 @@ class DecisionNeeded(FridayError):
     """A person must decide: not due, grace over, copies unknown, interrupted."""
 
     exit_code = 5
+
+
+class Waits(DecisionNeeded):
+    """A slot is due, and its issue waits for what editors should hear of: no source can be read, nobody would get it."""

@@ -8,20 +8,20 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from pipeline import desk, inbox, ledger, mail, place
-from pipeline.books import IssueRow, IssueState, LeaseRow, Pause, SlotRow, Stance
+from pipeline.books import BatchRow, IssueRow, IssueState, LeaseRow, Pause, SlotRow, Stance
 from pipeline.desk import Deed, Kind
-from pipeline.errors import ContentError, DecisionNeeded, UsageError
+from pipeline.errors import ContentError, DecisionNeeded, UsageError, Waits
 from pipeline.issue import Draft, Slot
 from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
-from pipeline.publish import draft, look, publish_due
+from pipeline.publish import draft, goes_on, look, named, publish_due
 from pipeline.rows import is_postgres
 from pipeline.schedule import WEEK, Timing
 from subscribers import roll
@@ -29,6 +29,8 @@ from subscribers import roll
 CLOCK = "the clock"
 # As far back a slot is looked for that the clock was not awake for.
 FARTHEST = timedelta(days=60)
+# For so long nothing is heard of a run that has ended.
+QUIET = timedelta(minutes=10)
 SAYS_SO_EVERY = timedelta(minutes=1)
 
 log = logging.getLogger(__name__)
@@ -176,15 +178,16 @@ def tend(newsroom: Newsroom) -> Report | None:
     Raises:
         FridayError: as `publish` does.
     """
+    _take_back_what_is_not_missed(newsroom)
     _notice_the_missed(newsroom)
     slot = newsroom.schedule.due(newsroom.now())
     if slot:
         _decide_for_the_editors(newsroom, slot)
     try:
         sent = publish_due(newsroom)
-    except ContentError as error:
+    except (ContentError, Waits) as error:
         if slot:
-            _wait(newsroom, slot, str(error))
+            _wait(newsroom, slot, str(error), approved=isinstance(error, Waits))
         raise
     finally:
         # Whatever keeps one issue from going out, editors hear of the next.
@@ -198,7 +201,7 @@ def _notice_the_missed(newsroom: Newsroom) -> None:
     """Mark each slot whose grace has ended without an issue, since the clock was last awake."""
     now, schedule = newsroom.now(), newsroom.schedule
     with newsroom.database.read() as session:
-        last = session.exec(select(LeaseRow.beat_at).where(LeaseRow.name == _AWAKE)).first()
+        last = session.exec(select(LeaseRow.beat_at).where(LeaseRow.name == AWAKE)).first()
     awake = max(last or now, now - FARTHEST)
     # At the very end of its grace a slot is still due.
     slept_through = schedule.between(awake - schedule.grace - _INSTANT, now - schedule.grace - _INSTANT)
@@ -212,8 +215,25 @@ def _notice_the_missed(newsroom: Newsroom) -> None:
         with newsroom.database.write() as session:
             insert: Any = (postgresql if is_postgres(session) else sqlite).insert
             beat = {"holder": newsroom.runner, "until": now, "beat_at": now}
-            say = insert(LeaseRow).values(name=_AWAKE, **beat).on_conflict_do_update(index_elements=["name"], set_=beat)
+            say = insert(LeaseRow).values(name=AWAKE, **beat).on_conflict_do_update(index_elements=["name"], set_=beat)
             session.connection().execute(say)
+
+
+def _take_back_what_is_not_missed(newsroom: Newsroom) -> None:
+    """Let a slot that the clock has called missed go its way again, where the time or the schedule was put right since."""
+    by_the_clock = (col(SlotRow.stance) == Stance.MISSED) & (col(SlotRow.by) == CLOCK)
+    since = (newsroom.now() - FARTHEST).date().isoformat()
+    with newsroom.database.read() as session:
+        names = session.exec(select(SlotRow.slot).where(by_the_clock, col(SlotRow.slot) >= since)).all()
+    for slot in (named(newsroom, name) for name in names):
+        if newsroom.schedule.timing(slot, newsroom.now()) is Timing.LATE:
+            continue
+        with newsroom.database.write() as session:
+            row = desk.lock(session, slot.name)
+            if row.stance == Stance.MISSED and row.by == CLOCK:
+                desk.take_stance(row, Stance.NONE, CLOCK, newsroom.now())
+                row.waits_since = None
+                log.warning("%s is not missed after all: its time has not passed", slot.name)
 
 
 def _late_of_a_sudden(newsroom: Newsroom) -> list[Slot]:
@@ -223,7 +243,7 @@ def _late_of_a_sudden(newsroom: Newsroom) -> list[Slot]:
     """
     now, schedule = newsroom.now(), newsroom.schedule
     waiting = (
-        select(SlotRow.slot, SlotRow.changed_at)
+        select(SlotRow.slot, SlotRow.changed_at, IssueRow.id)
         .join(IssueRow, col(IssueRow.slot) == col(SlotRow.slot), isouter=True)
         .where(col(SlotRow.slot).between((now - FARTHEST).date().isoformat(), (now + WEEK).date().isoformat()))
         .where(SlotRow.stance == Stance.NONE, col(IssueRow.enrolled_at).is_(None))
@@ -232,9 +252,10 @@ def _late_of_a_sudden(newsroom: Newsroom) -> list[Slot]:
     late = []
     with newsroom.database.read() as session:
         rows = session.exec(waiting).all()
-    for name, changed_at in rows:
+    for name, changed_at, approved in rows:
         with suppress(UsageError):
-            slot = schedule.named(name)
+            # Nobody waits for a draft of a day that has no slot any more, but for what was approved.
+            slot = named(newsroom, name) if approved else schedule.named(name)
             over = schedule.timing(slot, now) is Timing.LATE
             late += [slot] if over and not (changed_at and changed_at > slot.at + schedule.grace) else []
     return late
@@ -253,13 +274,13 @@ def _miss(newsroom: Newsroom, slot: Slot) -> None:
         if not _is_missed(session, slot):
             return
         waited = row.stance == Stance.HELD or row.waits_since
-        why = "it waited for an editor, and its grace is over" if waited else "the clock did not come to it within its grace"
+        why = f"it waited until its grace was over ({row.why})" if waited else "the clock did not come to it within its grace"
         desk.take_stance(row, Stance.MISSED, CLOCK, newsroom.now(), why)
         _tell(session, newsroom, "missed", _everybody(newsroom), slot, {"why": why})
     log.error("%s was missed: %s; `friday publish %s --anyway` or `friday skip %s`", slot.name, why, slot.name, slot.name)
 
 
-_AWAKE = "gate"
+AWAKE = "gate"
 _INSTANT = timedelta.resolution
 
 
@@ -330,17 +351,18 @@ def _decide_for_the_editors(newsroom: Newsroom, slot: Slot) -> None:
             _tell(session, newsroom, "waits", _editors(newsroom), slot, {"why": why, "skipped": "yes"})
 
 
-def _wait(newsroom: Newsroom, slot: Slot, why: str, stance: Stance = Stance.NONE) -> None:
-    """Tell the editors once that a slot has opened and waits for them."""
+def _wait(newsroom: Newsroom, slot: Slot, why: str, stance: Stance = Stance.NONE, *, approved: bool = False) -> None:
+    """Tell the editors once that a slot has opened and waits for them; `approved` says that an approved issue may wait too."""
     with newsroom.database.write() as session:
-        row = desk.lock(session, slot.name)
-        if row.stance != Stance.NONE or ledger.find(session, slot.name):
+        row, issue = desk.lock(session, slot.name), ledger.find(session, slot.name)
+        if row.stance != Stance.NONE or (issue and (issue.enrolled_at or not approved)):
             return
         if stance is not Stance.NONE:
             desk.take_stance(row, stance, CLOCK, newsroom.now(), why)
         if row.waits_since is None:
-            row.waits_since = newsroom.now()
-            about = {"why": why, "skipped": "", "unapproved": newsroom.config.timetable.unapproved}
+            row.waits_since, row.why = newsroom.now(), why
+            needs = {"send": "mending", "hold": "approval", "skip": "both"}[newsroom.config.timetable.unapproved]
+            about = {"why": why, "skipped": "", "needs": "mending" if issue else needs}
             _tell(session, newsroom, "waits", _editors(newsroom), slot, about)
 
 
@@ -349,7 +371,7 @@ def _tell_of_the_stuck(newsroom: Newsroom) -> None:
     on_the_way = col(IssueRow.state).in_((IssueState.SENDING, IssueState.PAUSED))
     told = on_the_way & col(IssueRow.stuck_at).is_(None) & (col(IssueRow.paused_by).not_in((Pause.PERSON, Pause.RAMP)))
     with newsroom.database.read() as session:
-        waiting = [issue for issue in session.exec(select(IssueRow).where(told)).all() if _is_stuck(newsroom, issue)]
+        waiting = [issue for issue in session.exec(select(IssueRow).where(told)).all() if _is_stuck(newsroom, session, issue)]
     for issue in waiting:
         with newsroom.database.write() as session:
             found = session.get_one(IssueRow, issue.id, with_for_update=True)
@@ -360,12 +382,17 @@ def _tell_of_the_stuck(newsroom: Newsroom) -> None:
                 mail.queue_for_staff(session, "stuck", _everybody(newsroom), newsroom.now(), about)
 
 
-def _is_stuck(newsroom: Newsroom, issue: IssueRow) -> bool:
+def _is_stuck(newsroom: Newsroom, session: Session, issue: IssueRow) -> bool:
+    now = newsroom.now()
     if issue.paused_by == Pause.TROUBLE and issue.resume_at is None:
         return True
-    day = date.fromisoformat(issue.slot)
-    over = newsroom.schedule.closing(Slot(day, newsroom.schedule.opening(day)))
-    return newsroom.now() > over and newsroom.ramp is None
+    ordered = desk.slot(session, issue.slot).stance == Stance.ORDERED
+    if ordered or goes_on(newsroom, issue, max(now, issue.resume_at or now)):
+        return False
+    # Somebody may be sending it by hand at this moment.
+    calls = select(BatchRow.attempted_at).where(BatchRow.issue_id == issue.id).order_by(col(BatchRow.id).desc()).limit(1)
+    last = max(session.exec(calls).first() or now - FARTHEST, issue.enrolled_at or now - FARTHEST)
+    return issue.state == IssueState.PAUSED or now - last > QUIET
 
 
 def _report_the_closed(newsroom: Newsroom) -> None:

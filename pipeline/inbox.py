@@ -117,6 +117,11 @@ def last_success(session: Session) -> datetime | None:
     return session.exec(query).first()
 
 
+def last_visit(session: Session) -> datetime | None:
+    """When a source was last tried, with trouble or without."""
+    return session.exec(select(SourceRow.visited).order_by(col(SourceRow.visited).desc()).limit(1)).first()
+
+
 def visit(session: Session, address: str) -> SourceRow | None:
     """What is known of a source from its last visit."""
     return session.get(SourceRow, address)

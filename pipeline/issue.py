@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from enum import StrEnum
 from itertools import chain
@@ -130,6 +130,15 @@ class Edits:
     note: str | None = None
     term: str | None = None
     revision: int = 0
+
+    def wording(self, pages: Sequence[str]) -> Wording:
+        """An editor's words for a story by the pages of its tellings: those of the first page that has any, field by field."""
+        found = [self.wordings[page] for page in pages if page in self.wordings]
+
+        def first(name: str) -> str | None:
+            return next((text for each in found if (text := getattr(each, name)) is not None), None)
+
+        return Wording(*(first(each.name) for each in fields(Wording)))
 
 
 NO_EDITS = Edits()

@@ -21,6 +21,7 @@ from pipeline.database import Utc
 from pipeline.errors import DecisionNeeded, UsageError
 from pipeline.hours import Hour, all_later, hours_of, progress
 from pipeline.issue import Copy, Draft, Receipt, Slot, Story
+from pipeline.schedule import Schedule
 from pipeline.settle import believe
 from subscribers import roll
 from subscribers.models import Subscriber, Suppression
@@ -142,6 +143,14 @@ def freeze(session: Session, draft: Draft, now: datetime) -> IssueRow:
     return issue
 
 
+def coming(session: Session, schedule: Schedule, now: datetime) -> Slot:
+    """The next slot whose readers are not enrolled yet: that which is due, or the first after it."""
+    slot = schedule.current(now)
+    while (issue := find(session, slot.name)) and issue.enrolled_at:
+        slot = schedule.next(slot.at)
+    return slot
+
+
 def reopen(session: Session, slot: str) -> None:
     """Void an approval: the slot is open again, with nothing frozen.
 
@@ -231,7 +240,7 @@ def rest(session: Session, issue: IssueRow, now: datetime) -> bool:
 
 def resume(session: Session, issue: IssueRow) -> bool:
     """Go on with a paused issue; False if it was not paused."""
-    return _move_issue(session, issue, (IssueState.PAUSED,), state=IssueState.SENDING, **_NO_PAUSE)
+    return _move_issue(session, issue, (IssueState.PAUSED,), state=IssueState.SENDING, stuck_at=None, **_NO_PAUSE)
 
 
 def close(session: Session, issue: IssueRow, now: datetime) -> None:

@@ -239,8 +239,8 @@ def _own_pages(newsroom: Newsroom, subscriber: Subscriber, _about: Mapping[str, 
 
 
 def _welcome(newsroom: Newsroom, subscriber: Subscriber, about: Mapping[str, str]) -> dict[str, object]:
-    slot = newsroom.schedule.current(newsroom.now())
     with newsroom.database.read() as session:
+        slot = ledger.coming(session, newsroom.schedule, newsroom.now())
         latest = next(iter(ledger.published(session)), None)
     return {
         **_own_pages(newsroom, subscriber, about),

@@ -32,7 +32,7 @@ from pipeline.books import IssueRow, IssueState, Pause, SlotRow, Stance
 from pipeline.compose import compose
 from pipeline.deliver import Delivery
 from pipeline.desk import Kind
-from pipeline.errors import ContentError, DecisionNeeded, Problem, UsageError
+from pipeline.errors import ContentError, DecisionNeeded, Problem, UsageError, Waits
 from pipeline.feature import feature
 from pipeline.issue import Draft, Finding, RenderedIssue, Slot, Story
 from pipeline.ledger import Decision, Report
@@ -174,15 +174,22 @@ def _frozen_in(session: Session, slot: Slot, drafted: Draft | None, now: datetim
 def reopen(newsroom: Newsroom, slot: Slot, by: str = "") -> None:
     """Void an approval, and whatever else was said of a slot: it is as open as it was.
 
+    An issue that was held, or that would go out at once as it is, is held until it is approved again.
+
     Raises:
         UsageError: nothing is approved, held or skipped.
         DecisionNeeded: readers are enrolled already.
     """
     with newsroom.database.write() as session:
         row = desk.lock(session, slot.name)
-        if row.stance == Stance.NONE or ledger.find(session, slot.name):
+        issue = ledger.find(session, slot.name)
+        if row.stance == Stance.NONE or issue:
             ledger.reopen(session, slot.name)
-        desk.take_stance(row, Stance.NONE, by, newsroom.now())
+        due = newsroom.schedule.timing(slot, newsroom.now()) is Timing.DUE
+        if issue and (due or row.stance == Stance.HELD):
+            desk.take_stance(row, Stance.HELD, by, newsroom.now(), "reopened to be changed")
+        else:
+            desk.take_stance(row, Stance.NONE, by, newsroom.now())
         desk.write(session, slot.name, Kind.REOPEN, {}, by, newsroom.now())
 
 
@@ -231,7 +238,7 @@ def publish(
         rendered = issue.rendered if issue else drafted.rendered if drafted else None
         readers = count_readers(newsroom)
         if not readers:
-            raise DecisionNeeded(_nobody(newsroom))
+            raise Waits(_nobody(newsroom))
         if rendered is None or not agree(rendered, readers):
             raise DecisionNeeded("not sent; nothing was written")
         issue = _enrol(newsroom, slot, drafted)
@@ -380,6 +387,22 @@ def publish_due(newsroom: Newsroom) -> Report | None:
     return publish(newsroom, slot, only_approved=only_approved)
 
 
+def named(newsroom: Newsroom, name: str) -> Slot:
+    """The slot of an ISO 8601 date: one of the schedule, or one that has left it and of which something is known.
+
+    Raises:
+        UsageError: the text is no date, or that day has no slot.
+    """
+    try:
+        return newsroom.schedule.named(name)
+    except UsageError:
+        with newsroom.database.read() as session:
+            known = ledger.find(session, name) or session.get(SlotRow, name)
+        if not known:
+            raise
+    return _slot_of(newsroom, name)
+
+
 def _slot_of(newsroom: Newsroom, name: str) -> Slot:
     """A slot by its name, though the schedule may have another weekday by now."""
     day = date.fromisoformat(name)
@@ -396,15 +419,19 @@ def _to_go_on_with(newsroom: Newsroom) -> Slot | None:
     with newsroom.database.read() as session:
         issues = ledger.to_go_on_with(session, now)
     for issue in issues:
-        # Not by the slots of the schedule, which may have another weekday by now; nor need it have readers' hours still.
-        day = date.fromisoformat(issue.slot)
-        by_hours = newsroom.schedule.reader_time or issue.paused_by == Pause.ZONES
-        schedule = replace(newsroom.schedule, reader_time=by_hours)
-        slot = Slot(day, schedule.opening(day))
-        spreads = newsroom.ramp is not None and issue.paused_by != Pause.TROUBLE
-        if issue.paused_by == Pause.RAMP or spreads or slot.at <= now <= schedule.closing(slot):
-            return slot
+        if goes_on(newsroom, issue, now):
+            return _slot_of(newsroom, issue.slot)
     return None
+
+
+def goes_on(newsroom: Newsroom, issue: IssueRow, at: datetime) -> bool:
+    """Whether the clock would go on with an issue at an instant, if nobody has ordered it."""
+    # Not by the slots of the schedule, which may have another weekday by now; nor need it have readers' hours still.
+    by_hours = newsroom.schedule.reader_time or issue.paused_by == Pause.ZONES
+    schedule, day = replace(newsroom.schedule, reader_time=by_hours), date.fromisoformat(issue.slot)
+    slot = Slot(day, schedule.opening(day))
+    spreads = newsroom.ramp is not None and issue.paused_by != Pause.TROUBLE
+    return issue.paused_by == Pause.RAMP or spreads or slot.at <= at <= schedule.closing(slot)
 
 
 def report(newsroom: Newsroom, slot: Slot) -> Report:
@@ -502,11 +529,15 @@ def _go_on(newsroom: Newsroom, issue: IssueRow) -> IssueRow:
 
 
 def _see_that_the_week_was_looked_at(newsroom: Newsroom) -> None:
+    often = timedelta(hours=newsroom.config.timetable.collect_every_hours)
     with newsroom.database.read() as session:
         last = inbox.last_success(session)
-    often = timedelta(hours=newsroom.config.timetable.collect_every_hours)
-    if newsroom.sources and (last is None or newsroom.now() - last > often + SLACK):
-        raise DecisionNeeded("waiting, since no source could be read lately; `friday publish` sends what there is")
+        tried = inbox.last_visit(session)
+    over = newsroom.now() - often - SLACK
+    if newsroom.sources and (last is None or last < over):
+        # A clock that was away looks through the sources at once, and then knows more.
+        refusal = Waits if tried and tried >= over else DecisionNeeded
+        raise refusal("waiting, since no source could be read lately; `friday publish` sends what there is")
 
 
 def _see_that_it_may_begin(newsroom: Newsroom, slot: Slot, *, anyway: bool) -> None:

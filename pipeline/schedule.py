@@ -108,8 +108,9 @@ class Schedule:
         return sorted(pair for pair in pairs if self.opening(pair[1]) <= self.opening(pair[0]) + self.grace)
 
     def current(self, now: datetime) -> Slot:
-        """The slot that a person means who names none: the due one, else the next."""
-        return self.due(now) or self.next(now)
+        """The slot that a person means who names none: the last, as long as its issue may go out by itself, else the next."""
+        last = self.last(now)
+        return last if now <= self.closing(last) else self.next(now)
 
     def between(self, after: datetime, until: datetime) -> list[Slot]:
         """The slots that open after an instant, up to another."""

@@ -6,17 +6,18 @@ from typing import Any
 
 from pipeline.books import DeliveryState, IssueState, JobRow, Pause, Stance
 from pipeline.collect import Visit
+from pipeline.compose import pages_of
 from pipeline.desk import Deed, Kind
 from pipeline.gate import Standing
 from pipeline.hours import Hour
-from pipeline.issue import Chosen, Draft, Finding, Reason, Story, Term, Wording
+from pipeline.issue import Chosen, Draft, Finding, Reason, Story, Term
 from pipeline.jobs import Outlook
 from pipeline.ledger import Report
 from pipeline.newsroom import Newsroom
 from pipeline.place import Adopted
 from pipeline.publish import Rehearsal
 from pipeline.schedule import Planned, Timing
-from pipeline.text import canonical_url, shorten
+from pipeline.text import shorten
 from subscribers.exchange import Imported
 
 QUOTED = 70
@@ -95,10 +96,10 @@ def draft_lines(draft: Draft) -> Iterator[str]:
 
 def _marks(draft: Draft, chosen: Chosen) -> str:
     """What editors have done to a story, behind its title."""
-    pages = {canonical_url(story.url) for story in (chosen.story, *chosen.also)}
-    wording = draft.edits.wordings.get(canonical_url(chosen.story.url), Wording())
+    told = pages_of(chosen)
+    wording = draft.edits.wording(told)
     edited = [name for name in ("title", "summary", "why") if getattr(wording, name) is not None]
-    marks = [*(["pinned"] if pages & draft.edits.places.keys() else []), *(["dropped"] if pages & draft.edits.dropped else [])]
+    marks = [*(["pinned"] if draft.edits.places.keys() & told else []), *(["dropped"] if draft.edits.dropped & {*told} else [])]
     marks += [f"{', '.join(edited)} edited"] if edited else []
     return f" [{'; '.join(marks)}]" if marks else ""
 
@@ -470,7 +471,7 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
         IssueState.SENDING: "On its way.",
         IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",
         IssueState.SENT: "Every reader is accounted for.",
-        IssueState.NEEDS_DECISION: f"Nobody can tell of some copies; `friday report {stands.slot.name}` tells an operator of which.",
+        IssueState.NEEDS_DECISION: f"Nobody can tell of some copies; `friday report {stands.slot.name}` tells of which.",
     }
     return sentences[stands.state]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -310,6 +311,12 @@ def local_world(tmp_path: Path, empty: bytes) -> Iterator[World]:
     made = build_world(tmp_path, f"sqlite:///{tmp_path}/friday.db")
     yield made
     made.database.engine.dispose()
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start hear Ctrl-C: a shell that runs tests in the background has them ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -599,7 +599,7 @@ class Post:
 
     def publish(self, at_first: Callable[[], None] = lambda: None, answer: Reply = OK) -> Run:
         """Publish, and do something while the first call is under way."""
-        begun, done = threading.Event(), threading.Event()
+        begun, done, trouble = threading.Event(), threading.Event(), list[BaseException]()
 
         def reply(number: int, _call: Call) -> Reply:
             assert begun.wait(60)
@@ -607,6 +607,10 @@ class Post:
                 return OK
             try:
                 at_first()
+            except BaseException as error:
+                # The thread that answers would keep it to itself.
+                trouble.append(error)
+                raise
             finally:
                 done.set()
             return answer
@@ -617,7 +621,10 @@ class Post:
         begun.set()
         # Until then its stderr is read line by line.
         done.wait(60)
-        return finish(self.process)
+        run = finish(self.process)
+        if trouble:
+            raise trouble[0]
+        return run
 
     def friday(self, *words: str) -> Run:
         return self.office.friday(*words, FRIDAY_PROVIDER_KEY="secret")

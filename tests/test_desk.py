@@ -18,7 +18,7 @@ from pipeline.fetch import FetchError, Page
 from pipeline.issue import Story
 from pipeline.text import canonical_url
 from tests.conftest import FRIDAY, World
-from tests.desks import ADA, BEN, at, deeds, drafted, pages_of, revision, runner_up, titles
+from tests.desks import ADA, BEN, TITLES, at, deeds, drafted, pages_of, revision, runner_up, titles
 
 
 def test_a_moved_story_is_in_its_place_and_from_then_on_all_of_them_stay(world: World) -> None:
@@ -122,6 +122,19 @@ def test_words_stand_in_the_draft_and_none_brings_back_the_story_s_own(world: Wo
     for field in edit.STORY_FIELDS:
         at(world).tell(first, field, None)
     assert drafted(world).issue.lines[0] == own
+
+
+def test_words_of_another_telling_are_given_back_with_those_of_the_linked_one(local_world: World) -> None:
+    local_world.tell_a_week()
+    first = drafted(local_world).selection.stories[0].story
+    other = replace(first, url="https://ledger.example/the-same", source="Ledger")
+    local_world.tell("Ledger", other)
+    tellings = drafted(local_world).selection.stories[0]
+    assert len(tellings.also) == 1
+    at(local_world).tell(canonical_url(tellings.also[0].url), "title", "Written for the other")
+    assert titles(local_world)[0] == "Written for the other"
+    at(local_world).tell(canonical_url(tellings.story.url), "title", None)
+    assert titles(local_world)[0] == TITLES[0]
 
 
 def test_a_story_that_somebody_has_worked_on_stays(world: World) -> None:

@@ -165,7 +165,21 @@ def test_nobody_takes_back_what_somebody_else_has_done_since_they_looked(local_w
     with pytest.raises(edit.EditedMeanwhile, match="ben"):
         replace(ada, seen=seen).undo()
     assert ben.undo().about["text"] == "Ben's"
-    assert replace(ada, seen=seen).undo().about["text"] == "Ada's"
+    # What Ada saw is the last that stands again, and still she has not seen that.
+    with pytest.raises(edit.EditedMeanwhile, match="has taken something back"):
+        replace(ada, seen=seen).undo()
+    assert ada.undo().about["text"] == "Ada's"
+
+
+def test_whoever_presses_twice_takes_back_one_change(local_world: World) -> None:
+    local_world.tell_a_week()
+    ada = edit.Desk(local_world.newsroom, local_world.slot, "ada@example.com")
+    ada.head("note", "Long and dear")
+    seen = ada.head("subject", "A slip")
+    assert replace(ada, seen=seen).undo().about["text"] == "A slip"
+    with pytest.raises(edit.EditedMeanwhile):
+        replace(ada, seen=seen).undo()
+    assert drafted(local_world).issue.note == "Long and dear"
 
 
 def test_what_was_swapped_out_stays_out_and_comes_back_under_its_own_name(local_world: World) -> None:

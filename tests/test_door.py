@@ -616,8 +616,9 @@ def test_a_token_in_what_is_no_form_of_ours_is_none(house: House, browser: Brows
 def test_the_home_page_tells_of_the_slot_the_last_issue_and_the_readers(house: House, browser: Browser) -> None:
     world = house.world
     assert "None yet" in browser.sign_in().get("/newsroom").text
-    assert "Not approved. Its slot has opened" in browser.get("/newsroom").text
+    assert "it cannot go out before what is wrong with it is mended" in browser.get("/newsroom").text
     world.tell_a_week()
+    assert "Not approved. Its slot has opened" in browser.get("/newsroom").text
     world.subscribe("ada", "ben", "cleo")
     route.publish(world.newsroom, world.slot)
     page = browser.get("/newsroom").text

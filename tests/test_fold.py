@@ -231,6 +231,20 @@ def test_an_editor_s_words_stand_where_there_are_any_and_an_empty_text_takes_the
     assert composed(subject="Mine").subject == "Mine"
 
 
+def test_an_editor_s_words_stay_when_another_telling_of_the_story_is_linked() -> None:
+    one, other = told(0, "Wire"), told(0, "Ledger", url="https://ledger.example/same")
+    linked = {page(one): Wording(summary="By Ada"), page(other): Wording(title="By Ben", summary="Older")}
+    edits = Edits(wordings=linked)
+    assert edits.wording([page(one), page(other)]) == Wording(title="By Ben", summary="By Ada")
+    assert edits.wording([page(other)]) == Wording(title="By Ben", summary="Older")
+    assert edits.wording(["https://nobody.example"]) == Wording()
+    chosen = pick([one, other], [], WEIGHTS, 1).stories
+    assert {page(story) for story in (chosen[0].story, *chosen[0].also)} == {page(one), page(other)}
+    for words in ({page(one): Wording(title="Mine")}, {page(other): Wording(title="Mine")}):
+        issue = compose(1, Slot(FRIDAY.date(), FRIDAY), pick([one, other], [], WEIGHTS, 1), {}, MASTHEAD, Edits(wordings=words))
+        assert issue.lines[0].title == "Mine"
+
+
 def test_the_machine_s_note_prints_as_it_is_whatever_is_in_a_term_s_name() -> None:
     odd = "A*B_c [x](y) `z` <b> & \\"
     assert paragraphs(as_markdown(odd)) == odd

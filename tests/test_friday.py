@@ -219,6 +219,9 @@ def test_reopening_voids_an_approval_until_readers_are_enrolled(world: World) ->
     route.approve(world.newsroom, world.slot)
     route.reopen(world.newsroom, world.slot)
     assert not route.look(world.newsroom, world.slot).frozen
+    with pytest.raises(DecisionNeeded, match="is held, by a person"):
+        route.publish(world.newsroom, world.slot)
+    route.approve(world.newsroom, world.slot)
     route.publish(world.newsroom, world.slot)
     with pytest.raises(DecisionNeeded, match="cannot change"):
         route.reopen(world.newsroom, world.slot)

@@ -195,6 +195,31 @@ def test_after_approval_one_character_at_the_desk_is_refused_until_it_is_reopene
     assert {issue.subject for issue, _ in house.postman.letters} == {f"{approved.subject}!"}
 
 
+def test_what_was_held_to_be_corrected_stays_held_while_it_is(house: House) -> None:
+    house, approved = approved_house(house)
+    house.at(FRIDAY - 5 * MINUTE).ring()
+    gate.hold(house.newsroom, house.slot, ED)
+    house.at(FRIDAY + 5 * MINUTE).ring()
+    route.reopen(house.newsroom, house.slot, ED)
+    house.ring(3)
+    assert (house.state, house.got) == (Stance.HELD, [])
+    house.desk().head("subject", f"{approved.subject}!")
+    route.approve(house.newsroom, house.slot, ED)
+    house.ring()
+    assert ({issue.subject for issue, _ in house.postman.letters}, house.got) == ({f"{approved.subject}!"}, READERS)
+
+
+def test_what_is_reopened_once_its_slot_is_due_waits_and_a_second_time_lets_it_go(house: House) -> None:
+    house, _ = approved_house(house)
+    house.world.clock.at = FRIDAY + MINUTE
+    route.reopen(house.newsroom, house.slot, ED)
+    house.ring(3)
+    assert (house.state, house.row.by, house.row.why, house.got) == (Stance.HELD, ED, "reopened to be changed", [])
+    route.reopen(house.newsroom, house.slot, ED)
+    house.ring()
+    assert house.got == READERS
+
+
 def one_character_of_the_row(session: Session) -> None:
     issue = session.exec(select(IssueRow)).one()
     session.exec(update(IssueRow).values(frozen=issue.frozen.replace("Quillfern", "Quillfarn", 1)))
@@ -281,7 +306,7 @@ def test_an_approval_that_is_voided_at_the_last_moment_lets_no_draft_out(
     voided(house, monkeypatch, "slot")
     with pytest.raises(DecisionNeeded, match="the approval of 2026-11-27 was voided meanwhile; nothing was sent"):
         route.publish_due(house.newsroom)
-    assert (house.got, house.state) == ([], "open")
+    assert (house.got, house.state) == ([], Stance.HELD)
 
 
 @pytest.mark.parametrize("act", [gate.hold, gate.skip])
@@ -437,6 +462,32 @@ def test_what_is_approved_when_its_time_is_over_does_not_say_that_it_goes_out_by
     said = show.standing_text(house.newsroom, gate.standing(house.newsroom, house.slot), 3)
     assert (house.state, house.got) == (IssueState.APPROVED, [])
     assert said.endswith("its grace is over: send it now, or skip it.")
+
+
+@pytest.mark.parametrize(
+    ("unapproved", "said"),
+    [
+        ("send", "If nobody does anything, it goes out on {when} to 3 readers, as it is on {opens}."),
+        ("hold", "It goes out to 3 readers on {when} if somebody has approved it by {opens}; else it waits."),
+        ("skip", "It goes out to 3 readers on {when} if somebody has approved it by {opens}; else there is no issue."),
+    ],
+)
+def test_with_readers_own_hours_a_desk_says_when_readers_get_it_and_until_when_it_can_be_changed(
+    house: House, unapproved: str, said: str
+) -> None:
+    house.configured(reader_time=True, unapproved=unapproved).at(FRIDAY - timedelta(days=2))
+    slot = house.newsroom.schedule.slot(FRIDAY.date())
+    when, opens = "Friday, 27 November, at 09:00 where each reader is", "Thursday, 26 November, at 19:50 CET"
+    text = show.standing_text(house.newsroom, gate.standing(house.newsroom, slot), 3)
+    assert text == f"Not approved yet. {said.format(when=when, opens=opens)}"
+    route.approve(house.newsroom, slot, ED)
+    text = show.standing_text(house.newsroom, gate.standing(house.newsroom, slot), 3)
+    assert text == f"Approved. It goes out by itself on {when}, to 3 readers."
+
+
+def test_a_copy_of_the_newsroom_promises_nothing(house: House) -> None:
+    text = show.standing_text(house.newsroom, gate.standing(house.newsroom, house.slot), 3, moved=True)
+    assert text == "Not approved. This is a copy of the newsroom: nothing goes out from here."
 
 
 @pytest.mark.parametrize("when", [FRIDAY - timedelta(days=2), FRIDAY + timedelta(days=2)])

@@ -108,7 +108,7 @@ def test_an_import_that_is_killed_goes_on_and_ends_as_one_that_is_not(house: Wor
 
 
 def test_an_import_that_is_interrupted_says_that_it_goes_on(house: World, tmp_path: Path) -> None:
-    path = str(crowd(tmp_path / "crowd.csv", 400_000))
+    path = str(crowd(tmp_path / "crowd.csv", 120_000))
     stopped = start(house, "import", path, "--refused", str(tmp_path / "refused.csv"))
     while not on_the_roll(house):
         assert stopped.poll() is None

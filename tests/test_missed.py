@@ -9,10 +9,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlmodel import col, select
 
-from pipeline import gate
+from pipeline import desk, gate
 from pipeline import publish as route
 from pipeline.books import IssueState, LeaseRow, SlotRow, Stance
 from pipeline.collect import collect
+from pipeline.errors import UsageError
+from subscribers import roll
+from subscribers.models import Why
 from tests.conftest import FRIDAY, World
 from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, Dying, House, Killed, a_later_story, open_house, outcome
 
@@ -74,7 +77,10 @@ def test_what_waited_for_an_editor_in_vain_is_missed_and_says_so(house: House) -
     house.configured(unapproved="hold").ring()
     assert house.state == Stance.HELD
     house.at(FRIDAY + GRACE + MINUTE).ring(3)
-    assert (house.state, house.row.why) == (Stance.MISSED, "it waited for an editor, and its grace is over")
+    assert (house.state, house.row.why) == (
+        Stance.MISSED,
+        "it waited until its grace was over (nobody has approved it, and schedule.unapproved is hold)",
+    )
     assert Counter(house.told) == Counter([("waits", ED), ("waits", ELLA), *(("missed", each) for each in (OWNER, ED, ELLA))])
 
 
@@ -159,6 +165,82 @@ def test_a_slot_that_was_slept_through_is_missed_though_the_clock_was_once_far_a
     house.at(FRIDAY - timedelta(hours=20)).ring()
     house.at(FRIDAY + timedelta(days=2)).ring(2)
     assert house.state == Stance.MISSED
+
+
+def test_what_was_called_missed_by_a_clock_that_was_wrong_goes_out_in_its_time(house: House) -> None:
+    house.at(FRIDAY - timedelta(days=1)).ring()
+    route.approve(house.newsroom, house.slot, ED)
+    house.at(FRIDAY + timedelta(days=3)).ring()
+    assert house.state == Stance.MISSED
+    house.at(FRIDAY - timedelta(hours=20)).ring()
+    assert house.state == IssueState.APPROVED
+    house.at(FRIDAY).ring()
+    assert house.got == READERS
+
+
+def test_so_does_one_of_a_schedule_that_was_mistyped_for_a_while(house: House) -> None:
+    house.at(FRIDAY - timedelta(hours=1)).ring()
+    house.at(FRIDAY + timedelta(hours=2)).configured(grace_hours=1, timezone=ZoneInfo("Pacific/Kiritimati")).ring()
+    assert (house.state, house.got) == (Stance.MISSED, [])
+    house.configured(grace_hours=6, timezone=ZoneInfo("Europe/Berlin")).ring()
+    assert house.got == READERS
+
+
+def test_what_adopting_called_missed_is_not_taken_back(house: House) -> None:
+    with house.newsroom.database.write() as session:
+        desk.take_stance(desk.lock(session, house.slot.name), Stance.MISSED, "friday adopt", house.now, "it may have been sent")
+    house.at(FRIDAY).ring(3)
+    assert (house.state, house.got) == (Stance.MISSED, [])
+
+
+def test_an_approved_issue_of_a_day_that_has_left_the_schedule_is_missed_and_can_be_settled(house: House) -> None:
+    house.at(FRIDAY - timedelta(days=1)).ring()
+    route.approve(house.newsroom, house.slot, ED)
+    house.configured(weekday="mon")
+    house.at(FRIDAY + GRACE + MINUTE).ring(2)
+    with house.newsroom.database.read() as session:
+        assert desk.slot(session, house.slot.name).stance == Stance.MISSED
+    assert Counter(house.told)["missed", OWNER] == 1
+    slot = route.named(house.newsroom, "2026-11-27")
+    assert slot.day == FRIDAY.date()
+    gate.skip(house.newsroom, slot, ED)
+    for name in ("2026-11-20", "2026-1-1", "no date"):
+        with pytest.raises(UsageError):
+            route.named(house.newsroom, name)
+
+
+def test_a_slot_whose_sources_cannot_be_read_is_told_of_and_missed_for_that_reason(house: House) -> None:
+    for source in ("wire", "ledger"):
+        (house.world.folder / f"{source}.json").unlink()
+    house.at(FRIDAY - timedelta(hours=1))
+    house.at(FRIDAY + timedelta(hours=4))
+    said = [outcome(house.ring) for _ in range(3)]
+    assert all("no source could be read lately" in each for each in said)
+    assert Counter(house.told) == Counter([("waits", ED), ("waits", ELLA)])
+    ((_, told), _) = house.read_mails()
+    assert "It goes out by itself once that is mended" in " ".join(told.text.split())
+    house.at(FRIDAY + GRACE + MINUTE).ring()
+    assert "no source could be read lately" in house.row.why
+
+
+def test_a_clock_that_was_away_looks_at_the_sources_before_it_tells_of_them(house: House) -> None:
+    house.at(FRIDAY - timedelta(hours=12))
+    house.world.clock.at = FRIDAY + timedelta(hours=4)
+    assert "no source could be read lately" in outcome(house.ring)
+    assert house.told == []
+    house.at(house.now).ring()
+    assert house.got == READERS
+
+
+def test_an_approved_issue_for_nobody_is_told_of(house: House) -> None:
+    house.at(FRIDAY - timedelta(hours=1)).ring()
+    route.approve(house.newsroom, house.slot, ED)
+    for reader in READERS:
+        with house.newsroom.database.write() as session:
+            roll.suppress(session, reader, Why.MANUAL, house.now)
+    house.at(FRIDAY)
+    assert "nobody would get it" in outcome(house.ring)
+    assert Counter(house.told)["waits", ED] == 1
 
 
 def test_whoever_is_killed_before_the_clock_says_that_it_was_awake_looks_again(house: House) -> None:

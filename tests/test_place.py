@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import select, update
 
-from pipeline import lease, ledger, mail, place
+from pipeline import gate, lease, ledger, mail, place
 from pipeline.books import BatchRow, IssueRow, IssueState, MailRow, MailState, Pause, PlaceRow, SlotRow, Stance
 from pipeline.config import Secrets
 from pipeline.database import Database
@@ -212,6 +212,13 @@ def test_a_copy_publishes_nothing(copied: World) -> None:
     assert copied.provider.got == []
     with copied.database.read() as session:
         assert ledger.find(session, copied.slot.name) is None
+
+
+def test_a_copy_takes_no_test_that_it_would_not_send(copied: World) -> None:
+    with pytest.raises(DecisionNeeded, match="this newsroom has moved"):
+        gate.send_test(copied.newsroom, copied.slot, ["ada@news.example.com"], "ada", own="ada@news.example.com")
+    with copied.database.read() as session:
+        assert session.exec(select(MailRow)).all() == []
 
 
 def rung(world: World, watch: Watch) -> dict[str, Callable[[], object]]:

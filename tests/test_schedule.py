@@ -385,7 +385,7 @@ def test_last_next_due_and_upcoming_agree_whatever_is_skipped_extra_or_the_reade
     assert [slot for slot in every if slot.at <= now][-1] == last
     assert next(slot for slot in every if slot.at > now) == following
     assert plan.due(now) == (last if now <= last.at + plan.grace else None)
-    assert plan.current(now) == (plan.due(now) or following)
+    assert plan.current(now) == (last if now <= plan.closing(last) else following)
     assert [each.slot for each in plan.upcoming(now, 3)] == [slot for slot in every if slot.at > now][:3]
     assert [plan.named(slot.name) for slot in every] == every
 

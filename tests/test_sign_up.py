@@ -5,11 +5,13 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
+from typing import Any
 
 import pytest
 import requests
@@ -19,7 +21,7 @@ from pipeline import admit, events, mail
 from pipeline import publish as route
 from pipeline.books import MailRow, MailState
 from pipeline.config import Secrets
-from pipeline.errors import AccountRefused, CallRefused, ContentError, NotProcessed, Unclear
+from pipeline.errors import AccountRefused, CallRefused, ContentError, DecisionNeeded, NotProcessed, Unclear
 from pipeline.issue import Event, Kind, Parcel
 from pipeline.providers.outbox import Options, build
 from pipeline.web import reader
@@ -27,7 +29,7 @@ from pipeline.web.public import public_app
 from subscribers import history, roll
 from subscribers.consent import Asked, Proof
 from subscribers.models import Change, Consent, Label, SignUp, State, Subscriber, Suppression, Why, Wording
-from tests.conftest import ROOT, FakeProvider, World
+from tests.conftest import FRIDAY, ROOT, FakeProvider, World
 from tests.serving import serving
 
 ADA = "ada@example.com"
@@ -587,3 +589,23 @@ def test_one_click_takes_forms_of_both_kinds_without_cookie_or_redirect(
     answer = requests.post(f"{site}/u/{person(world).token}", data=data, files=files, timeout=60, allow_redirects=False)
     assert (answer.status_code, "set-cookie" in answer.headers) == (200, False)
     assert person(world).state == State.UNSUBSCRIBED
+
+
+@pytest.mark.parametrize("change", [{"reader_time": True}, {"extra": (FRIDAY.date() - timedelta(days=2),)}])
+def test_who_signs_up_is_promised_the_day_of_the_week_and_told_of_the_next_issue_by_its_day(
+    local_world: World, change: dict[str, Any]
+) -> None:
+    local_world.clock.at = FRIDAY - timedelta(days=1)
+    timetable = local_world.newsroom.config.timetable.model_copy(update=change)
+    newsroom = replace(local_world.newsroom, config=replace(local_world.newsroom.config, timetable=timetable))
+    assert "every Friday" in admit.wording(newsroom)
+    with local_world.database.write() as session:
+        roll.add(session, ADA, local_world.clock())
+        found = roll.by_key(session, ADA)
+        assert found
+    assert "Friday, 27 November 2026" in mail.rendered_for(newsroom, "welcome", found, {}).text
+    local_world.tell_a_week()
+    with suppress(DecisionNeeded):
+        route.publish(newsroom, newsroom.schedule.current(newsroom.now()), anyway=True)
+    # Whoever comes after the enrolment gets the next one.
+    assert "Friday, 4 December 2026" in mail.rendered_for(newsroom, "welcome", found, {}).text

@@ -1,5 +1,6 @@
 """What those who work here are told by mail: of drafts, of what waits or was missed, of what is stuck, and of the end."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pipeline import gate
 from pipeline import publish as route
 from pipeline.books import IssueRow, IssueState, MailRow, MailState
 from pipeline.collect import collect
-from pipeline.errors import AccountRefused, ContentError, Problem
+from pipeline.errors import AccountRefused, ContentError, NotProcessed, Problem
 from pipeline.issue import Draft, Parcel
 from pipeline.ledger import Decision
 from pipeline.render import address
@@ -165,7 +166,9 @@ def test_the_mails_of_what_waits_was_skipped_or_missed_say_why(house: House) -> 
         "Friday, 27 November waits for you", "Missed: no issue went out on Friday, 27 November",
     ]  # fmt: skip
     assert "nobody has approved it, and schedule.unapproved is hold" in " ".join(told[0].text.split())
-    assert "it waited for an editor, and its grace is over" in " ".join(told[1].text.split())
+    assert "it waited until its grace was over (nobody has approved it, and schedule.unapproved is hold)" in " ".join(
+        told[1].text.split()
+    )
     for each in told:
         assert DESK_URL in each.text
 
@@ -252,9 +255,6 @@ def test_a_mail_for_the_staff_has_no_link_by_which_readers_leave(house: House) -
 
 
 def test_an_issue_that_cannot_go_on_by_itself_is_told_of_once(house: House) -> None:
-    def refuse(_parcel: Parcel) -> None:
-        raise AccountRefused("bad key")
-
     house.at(FRIDAY + timedelta(minutes=1))
     refusing = replace(house.newsroom, provider=FakeProvider(before=refuse))
     for _ in range(3):
@@ -265,6 +265,54 @@ def test_an_issue_that_cannot_go_on_by_itself_is_told_of_once(house: House) -> N
     assert "waits for you: bad key." in mail.text
 
 
+def test_one_that_was_mended_and_is_refused_again_is_told_of_again(house: House) -> None:
+    refusing = replace(house.newsroom, provider=FakeProvider(before=refuse))
+    for number in (1, 2):
+        with suppress(AccountRefused):
+            gate.tend(refusing)
+        gate_told = [address for kind, address in house.told if kind == "stuck"]
+        assert gate_told == [OWNER, ED, ELLA] * number
+        route.resume(house.newsroom, house.slot)
+
+
+def test_what_a_person_sends_late_is_not_told_of_while_it_is_being_sent_and_is_once_that_has_ended(house: House) -> None:
+    def die(_parcel: Parcel) -> None:
+        # Beside it the clock rings on.
+        house.ring(2)
+        assert "stuck" not in dict(house.told)
+        raise Killed
+
+    house.at(FRIDAY + timedelta(days=1)).ring()
+    dying = replace(house.newsroom, provider=FakeProvider(before=die))
+    with pytest.raises(Killed):
+        route.publish(dying, house.slot, anyway=True)
+    house.ring()
+    assert "stuck" not in dict(house.told)
+    house.ring(apart=gate.QUIET)
+    assert Counter(house.told)["stuck", OWNER] == 1
+
+
+def test_what_was_ordered_late_and_goes_on_by_itself_is_not_told_of(house: House) -> None:
+    def out(_parcel: Parcel) -> None:
+        raise NotProcessed("busy")
+
+    house.at(FRIDAY - timedelta(hours=1)).ring()
+    route.approve(house.newsroom, house.slot, ED)
+    house.at(FRIDAY + timedelta(days=1)).ring()
+    gate.order(house.newsroom, house.slot, ED)
+    down = replace(house.newsroom, provider=FakeProvider(before=out))
+    for _ in range(3):
+        house.world.clock.at += MINUTE
+        with suppress(NotProcessed):
+            gate.tend(down)
+    assert house.state == IssueState.PAUSED
+    assert "stuck" not in dict(house.told)
+
+
+def refuse(_parcel: Parcel) -> None:
+    raise AccountRefused("bad key")
+
+
 def test_a_draft_that_cannot_be_made_is_told_of_with_what_is_wrong(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> Draft:
         raise ContentError([Problem("issue.html:3", "is broken")])
@@ -273,4 +321,26 @@ def test_a_draft_that_cannot_be_made_is_told_of_with_what_is_wrong(house: House,
     house.at(FRIDAY - timedelta(hours=20)).ring()
     assert [kind for kind, _ in house.told] == ["drafted", "drafted"]
     (_, letter), *_ = house.read_mails()
-    assert "issue.html:3: is broken" in letter.text
+    said = " ".join(letter.text.split())
+    assert "issue.html:3: is broken" in said
+    assert "There is nothing to show yet: what stands below must be mended first." in said
+    house.at(FRIDAY - timedelta(hours=1)).ring()
+    (_, letter), *_ = house.read_mails()
+    assert "There is still nothing to show for Friday, 27 November" in " ".join(letter.text.split())
+
+
+@pytest.mark.parametrize(
+    ("unapproved", "said"),
+    [("hold", "as soon as somebody approves it there"), ("skip", "once that is mended and somebody has approved it there")],
+)
+def test_the_mail_of_what_waits_says_what_it_needs(empty_house: House, unapproved: str, said: str) -> None:
+    outcome(empty_house.configured(unapproved=unapproved).ring)
+    (_, told), *_ = empty_house.read_mails()
+    assert f"It goes out {said}, within the grace of its slot." in " ".join(told.text.split())
+
+
+def test_with_readers_own_hours_mails_say_when_readers_get_it(house: House) -> None:
+    house.configured(reader_time=True).at(FRIDAY - timedelta(hours=20)).ring()
+    (_, told), *_ = house.read_mails()
+    said = " ".join(told.text.split())
+    assert "each reader gets it at 09:00 where they are, as it is when its slot opens, Thursday, 19:50 CET." in said

@@ -53,7 +53,9 @@ def opened(*, writes: bool = False, drafts: bool = False) -> "Newsroom":
 
 def slot_of(newsroom: "Newsroom", name: str | None) -> "Slot":
     """The slot of a date; without one that which a person means who names none."""
-    return newsroom.schedule.named(name) if name else newsroom.schedule.current(newsroom.now())
+    from pipeline.publish import named
+
+    return named(newsroom, name) if name else newsroom.schedule.current(newsroom.now())
 
 
 def me() -> str:

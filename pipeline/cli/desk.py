@@ -17,8 +17,9 @@ def slots(as_json: AsJson = False) -> None:
     from pipeline import gate, show
 
     newsroom = opened()
-    due, schedule = newsroom.schedule.due(newsroom.now()), newsroom.schedule
-    planned = [*([schedule.planned(due)] if due else []), *schedule.upcoming(newsroom.now())]
+    now, schedule = newsroom.now(), newsroom.schedule
+    current = schedule.current(now)
+    planned = [*([schedule.planned(current)] if current.at <= now else []), *schedule.upcoming(now)]
     rows = [(each, gate.standing(newsroom, each.slot)) for each in planned]
     if as_json:
         echo_json([show.slot_json(each, standing) for each, standing in rows])
@@ -40,12 +41,15 @@ def approve(slot: SlotName = None) -> None:
 @verbs.command()
 def reopen(slot: SlotName = None) -> None:
     """Void an approval, a hold or a skip, as long as no reader is enrolled."""
+    from pipeline import gate
     from pipeline import publish as route
+    from pipeline.books import Stance
 
     newsroom = opened(writes=True)
     chosen = slot_of(newsroom, slot)
     route.reopen(newsroom, chosen, me())
-    typer.echo(f"{chosen.name} is open again; nothing is frozen.")
+    held = gate.standing(newsroom, chosen).state == Stance.HELD
+    typer.echo(f"{chosen.name} is open again; " + ("it is held until somebody approves it." if held else "nothing is frozen."))
 
 
 @verbs.command()

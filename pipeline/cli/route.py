@@ -137,7 +137,7 @@ def pause(slot: Named) -> None:
     from pipeline import publish as route
 
     newsroom = opened(writes=True)
-    route.pause(newsroom, newsroom.schedule.named(slot))
+    route.pause(newsroom, route.named(newsroom, slot))
     typer.echo(f"{slot} is paused; `friday resume {slot}` lets it go on.")
 
 
@@ -147,7 +147,7 @@ def resume(slot: Named) -> None:
     from pipeline import publish as route
 
     newsroom = opened(writes=True)
-    route.resume(newsroom, newsroom.schedule.named(slot))
+    route.resume(newsroom, route.named(newsroom, slot))
     typer.echo(f"{slot} is no longer paused; `friday publish {slot}` sends the rest, or `friday serve` while the slot is due.")
 
 
@@ -167,7 +167,7 @@ def resolve(
     if len(chosen) != 1:
         raise UsageError("say exactly one of --accepted, --resend and --skip")
     newsroom = opened(writes=True)
-    moved = route.resolve(newsroom, newsroom.schedule.named(slot), chosen[0], reader)
+    moved = route.resolve(newsroom, route.named(newsroom, slot), chosen[0], reader)
     if not moved:
         raise UsageError("there is no unknown copy for that reader" if reader else "there is no unknown copy")
     again = f"; `friday publish {slot}` sends them" if moved and chosen[0] is Decision.RESEND else ""

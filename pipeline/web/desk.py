@@ -16,8 +16,9 @@ from fastapi import FastAPI, Form, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from pipeline import desk as rows
-from pipeline import edit, gate, place, show
+from pipeline import edit, gate, ledger, place, show
 from pipeline import publish as route
+from pipeline.compose import pages_of
 from pipeline.desk import CHANGES, Deed
 from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Closed, Desk, EditedMeanwhile, clean
 from pipeline.errors import ContentError, DecisionNeeded, FridayError, UsageError
@@ -91,7 +92,7 @@ def add_desk(app: FastAPI, frame: Frame) -> None:
 
     def slot_of(name: str) -> Slot:
         try:
-            return newsroom.schedule.named(name)
+            return route.named(newsroom, name)
         except UsageError as error:
             raise Refused(404, "No such slot", f"{_sentence(error)} The calendar shows the next ones.") from None
 
@@ -405,10 +406,9 @@ def _runners_up(drafted: Draft) -> list[Card]:
 
 def _card(drafted: Draft, chosen: Chosen, place: int, line: Line | None) -> Card:
     page, edits = canonical_url(chosen.story.url), drafted.edits
-    told = {canonical_url(story.url) for story in (chosen.story, *chosen.also)}
-    wording = edits.wordings.get(page)
-    edited = wording is not None and wording != Wording()
-    return Card(page, place, chosen, line, page in edits.places, edited, bool(told & edits.dropped))
+    told = pages_of(chosen)
+    edited, dropped = edits.wording(told) != Wording(), bool(edits.dropped & {*told})
+    return Card(page, place, chosen, line, page in edits.places, edited, dropped)
 
 
 def _titles(newsroom: Newsroom, stands: Standing, drafted: Draft | None) -> dict[str, str]:
@@ -419,10 +419,8 @@ def _titles(newsroom: Newsroom, stands: Standing, drafted: Draft | None) -> dict
 
 def _coming(newsroom: Newsroom) -> Slot:
     """The slot that an editor means who names none: the one that is due or comes, and is not sent."""
-    slot = newsroom.schedule.current(newsroom.now())
-    while (issue := gate.standing(newsroom, slot).issue) and issue.enrolled_at:
-        slot = newsroom.schedule.next(slot.at)
-    return slot
+    with newsroom.database.read() as session:
+        return ledger.coming(session, newsroom.schedule, newsroom.now())
 
 
 def _line_up(given: str) -> tuple[str, ...] | None:

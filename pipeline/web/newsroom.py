@@ -228,24 +228,21 @@ class _Last:
 
 def _news(newsroom: Newsroom, *, moved: bool) -> dict[str, object]:
     """What the home page tells: the slot that comes, the last issue, and how many readers there are."""
-    now, schedule = newsroom.now(), newsroom.schedule
-    slot = schedule.current(now)
     with newsroom.database.read() as session:
-        frozen = ledger.find(session, slot.name)
-        while frozen and frozen.enrolled_at:
-            # Sent, perhaps before its time.
-            slot = schedule.next(slot.at)
-            frozen = ledger.find(session, slot.name)
+        slot = ledger.coming(session, newsroom.schedule, newsroom.now())
         issue = ledger.newest(session)
         last = issue and _Last(
             issue.slot, issue.number, issue.rendered.subject, issue.state.replace("_", " "), issue.trouble,
             dict(ledger.tally(session, issue)), {fate.replace("_", " "): n for fate, n in ledger.fates(session, issue).items()},
         )  # fmt: skip
+    schedule = newsroom.schedule
+    opens = slot.at.astimezone(schedule.zone)
+    hour = (f"{schedule.at:%H:%M}", "where each reader is") if schedule.reader_time else (f"{opens:%H:%M}", f"{opens:%Z}")
     readers, stands = route.count_readers(newsroom), gate.standing(newsroom, slot)
     wrong = stands.issue is None and route.is_blocked(newsroom, slot)
     return {
         "slot": slot,
-        "opens": slot.at.astimezone(schedule.zone),
+        "hour": hour,
         "stands": show.standing_text(newsroom, stands, readers, wrong=wrong, moved=moved),
         "last": last,
         "readers": readers,
