@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 from pipeline import place
 from pipeline.database import Database, sqlite_module
@@ -46,8 +47,7 @@ def write(database: Database, file: Path, now: datetime) -> int:
 
 def latest(folder: Path, now: datetime) -> datetime | None:
     """When the newest of the copies in a folder was made, by its name; one from the future was made by a wrong clock."""
-    made = (datetime.strptime(path.name, FORM).replace(tzinfo=UTC) for path in _kept(folder))
-    return max((each for each in made if each <= now), default=None)
+    return max(map(_made_at, _kept(folder, now)), default=None)
 
 
 def next_at(newsroom: Newsroom) -> datetime | None:
@@ -76,16 +76,21 @@ def make_due(newsroom: Newsroom) -> Path | None:
         _forget_given_up(folder)
     write(newsroom.database, file, now)
     with _told(file):
-        for old in _kept(folder)[: -newsroom.config.backup.keep]:
+        for old in _kept(folder, now)[: -newsroom.config.backup.keep]:
             old.unlink(missing_ok=True)
     return file
 
 
-def _kept(folder: Path) -> list[Path]:
-    """The copies in a folder, oldest first."""
+def _kept(folder: Path, now: datetime) -> list[Path]:
+    """The copies in a folder, oldest first. Those from the future are no business of ours: none counts, or is deleted."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+    named = sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+    return [path for path in named if _made_at(path) <= now]
+
+
+def _made_at(copy: Path) -> datetime:
+    return datetime.strptime(copy.name, FORM).replace(tzinfo=UTC)
 
 
 @contextmanager
@@ -110,7 +115,7 @@ def _forget_given_up(folder: Path) -> None:
 
 
 def _see_that_it_is_sound(copy: Path) -> None:
-    with closing(sqlite_module().connect(f"file:{copy}?mode=ro", uri=True)) as opened:
+    with closing(sqlite_module().connect(f"file:{quote(str(copy))}?mode=ro", uri=True)) as opened:
         said = [row[0] for row in opened.execute("PRAGMA quick_check")]
     if said != ["ok"]:
         raise UsageError(f"the copy is not sound, so it was thrown away; SQLite says: {'; '.join(map(str, said[:3]))}")
