@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -130,6 +131,25 @@ def test_a_file_that_was_renamed_is_the_same_place(local_world: World) -> None:
     room = replace(local_world.newsroom, database=Database(f"sqlite:///{local_world.folder}/named.db"))
     assert place.see(room) is None
     room.database.engine.dispose()
+
+
+def test_a_disk_that_is_numbered_anew_is_the_same_place(local_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.settle(local_world.newsroom)
+    stat = Path.stat
+
+    def renumbered(path: Path, **how: bool) -> os.stat_result:
+        found = stat(path, **how)
+        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]))
+
+    monkeypatch.setattr(Path, "stat", renumbered)
+    assert place.see(local_world.newsroom) is None
+
+
+def test_another_file_system_is_another_place(local_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.settle(local_world.newsroom)
+    # A restored volume: the file has the same inode there.
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_fsid=1))
+    assert "another file of the same machine" in str(place.see(local_world.newsroom))
 
 
 def test_another_machine_is_another_place(local_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
