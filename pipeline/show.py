@@ -301,6 +301,8 @@ def adopted_lines(adopted: Adopted) -> Iterator[str]:
     yield "This newsroom is at home here from now on."
     for slot in adopted.missed:
         yield f"{slot} is called missed, since it may have been sent elsewhere: nothing is sent for it by itself."
+    for slot in adopted.held:
+        yield f"{slot} is held, since it may have been sent early elsewhere: `friday approve {slot}` lets it go if it has not."
     for slot in adopted.paused:
         yield f"{slot} is paused: look what was sent elsewhere; `friday resume {slot}` sends what is pending here."
     if adopted.mails:
