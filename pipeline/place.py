@@ -5,7 +5,7 @@ import os
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import text
@@ -43,8 +43,9 @@ class Moved:
             f"this newsroom has moved, so it sends nothing: since {_minute(self.since)} it was {home}{beat}; {self.why}. "
             "The other one may still be alive and sending. If it is, leave this one as it is, or delete it. If this one is to "
             "go on from now on, stop the other one for good and run `friday adopt` here: it calls each slot missed that "
-            f"{looked} and may have been sent there, holds the ones to come that may have been sent early, pauses issues that "
-            "were on their way until you have looked at what was sent, and gives up mails that waited. To call both the same place, set FRIDAY_INSTANCE before the first start"
+            f"{looked} and may have been sent there, holds those to come that may have been sent early, pauses issues that "
+            "were on their way until you have looked at what was sent, and gives up mails that waited. To call both the same "
+            "place, set FRIDAY_INSTANCE before the first start"
         )
 
 
@@ -142,11 +143,18 @@ def _miss(session: Session, slot: str, by: str, now: datetime) -> bool:
 
 
 def _perhaps_early(newsroom: Newsroom, session: Session, now: datetime) -> list[str]:
-    """The slots to come that the other place may have sent before they open, since there was a draft to look at."""
-    begun = select(IssueRow.slot).where(col(IssueRow.enrolled_at).is_not(None))
+    """The slots to come that the other place may have sent before they open, since there was a draft to look at.
+
+    Of one whose draft is due by now editors may have been told there, though this copy is older than that.
+    """
+    enrolled = select(IssueRow.slot).where(col(IssueRow.enrolled_at).is_not(None))
     drafted = select(SlotRow.slot).where(col(SlotRow.drafted_at).is_not(None))
-    names = {*session.exec(drafted).all(), *session.exec(select(IssueRow.slot)).all()} - {*session.exec(begun).all()}
-    return sorted(name for name in names if newsroom.schedule.opening(date.fromisoformat(name)) > now)
+    known = {*session.exec(enrolled).all()}
+    names = {*session.exec(drafted).all(), *session.exec(select(IssueRow.slot)).all()} - known
+    to_come = [name for name in names if newsroom.schedule.opening(date.fromisoformat(name)) > now]
+    ahead = timedelta(hours=newsroom.config.timetable.draft_before_hours)
+    told_by_now = [slot.name for slot in newsroom.schedule.between(now, now + ahead) if slot.name not in known]
+    return sorted({*to_come, *told_by_now})
 
 
 def _hold(session: Session, slot: str, by: str, now: datetime) -> bool:

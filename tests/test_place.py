@@ -379,7 +379,13 @@ def test_an_approved_issue_that_may_have_been_sent_early_is_not_sent_twice(early
     assert sorted(early.provider.got) == [f"{name}@example.com" for name in ("ada", "ben", "cleo")]
 
 
+def test_so_is_one_that_had_a_draft_only_after_the_copy_was_made(early: World) -> None:
+    # The copy is of Thursday morning; the other one told its editors at nine, and may have sent it since.
+    assert place.adopt(early.newsroom, "ada").held == (early.slot.name,)
+
+
 def test_a_slot_to_come_that_nobody_was_told_of_is_left_alone(early: World) -> None:
+    early.clock.at = FRIDAY - timedelta(hours=24, seconds=1)
     say(early, Stance.NONE)
     assert place.adopt(early.newsroom, "ada").held == ()
 
