@@ -37,11 +37,11 @@ def write(database: Database, file: Path, now: datetime) -> int:
     with _told(file):
         with _begun(file.parent) as copy:
             database.copy_to(copy)
-            _mark(copy, now)
+            mark(copy, now)
             _see_that_it_is_sound(copy)
-            size = _sync(copy)
+            size = sync(copy)
             _call(copy, file)
-        _sync_folder(file.parent)
+        sync_folder(file.parent)
     return size
 
 
@@ -114,14 +114,20 @@ def _forget_given_up(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _see_that_it_is_sound(copy: Path) -> None:
+def trouble(copy: Path) -> str:
+    """What SQLite finds to be wrong with a copy; nothing if it is sound."""
     with closing(sqlite_module().connect(f"file:{quote(str(copy))}?mode=ro", uri=True)) as opened:
-        said = [row[0] for row in opened.execute("PRAGMA quick_check")]
-    if said != ["ok"]:
-        raise UsageError(f"the copy is not sound, so it was thrown away; SQLite says: {'; '.join(map(str, said[:3]))}")
+        said = [str(row[0]) for row in opened.execute("PRAGMA quick_check")]
+    return "" if said == ["ok"] else "; ".join(said[:3])
 
 
-def _mark(copy: Path, now: datetime) -> None:
+def _see_that_it_is_sound(copy: Path) -> None:
+    found = trouble(copy)
+    if found:
+        raise UsageError(f"the copy is not sound, so it was thrown away; SQLite says: {found}")
+
+
+def mark(copy: Path, now: datetime) -> None:
     """Let it be at home nowhere, since a file that is copied into the very place of its database would not be noticed."""
     with closing(sqlite_module().connect(str(copy), isolation_level=None)) as opened:
         if not opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'places'").fetchall():
@@ -145,13 +151,15 @@ def _call(copy: Path, file: Path) -> None:
         copy.rename(file)
 
 
-def _sync(path: Path) -> int:
+def sync(path: Path) -> int:
+    """See that a file is on the disk; how many bytes it has."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """See that the names in a folder are on the disk."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

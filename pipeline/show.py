@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import Any
 
 from pipeline.books import DeliveryState, IssueState, JobRow, Pause, Stance
@@ -308,6 +309,15 @@ def adopted_lines(adopted: Adopted) -> Iterator[str]:
     if adopted.mails:
         mails = "1 mail was" if adopted.mails == 1 else f"{adopted.mails:,} mails were"
         yield f"{mails} given up: whoever waited for a confirmation may sign up again."
+
+
+def restored_lines(file: Path, aside: Path | None) -> Iterator[str]:
+    """What restoring a backup did, what is lost by it, and what there is to do now."""
+    yield f"The database holds what {file} does: it knows of nobody who left, or was suppressed or erased, after that was made."
+    if aside:
+        yield f"What it held before lies in {aside}/: delete that when you need it no more."
+        yield "It is full of addresses, and `friday subscribers erase` does not reach it."
+    yield "Nothing is sent before you run `friday adopt`."
 
 
 def _words(state: str) -> str:

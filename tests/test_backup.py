@@ -78,7 +78,7 @@ def test_nothing_is_overwritten(local_world: World) -> None:
 
 def test_nor_is_what_another_process_puts_there_meanwhile(local_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     file = local_world.folder / "copy.db"
-    monkeypatch.setattr(backup, "_mark", lambda *_: file.write_text("mine", "ascii"))
+    monkeypatch.setattr(backup, "mark", lambda *_: file.write_text("mine", "ascii"))
     with pytest.raises(UsageError, match=r"copy\.db: the copy cannot be written: File exists"):
         backup.write(local_world.database, file, local_world.clock())
     assert file.read_text("ascii") == "mine"
@@ -133,7 +133,7 @@ def test_a_copy_that_is_not_sound_is_thrown_away(local_world: World, monkeypatch
             file.write(b"\xff" * 8192)
 
     monkeypatch.setattr(Database, "copy_to", spoil)
-    monkeypatch.setattr(backup, "_mark", lambda *_: None)
+    monkeypatch.setattr(backup, "mark", lambda *_: None)
     folder = local_world.folder / "spoilt"
     folder.mkdir()
     with pytest.raises(UsageError, match=r"not sound|SQLite says"):
@@ -153,7 +153,7 @@ def test_a_copy_is_looked_at_in_a_folder_of_any_name(local_world: World, monkeyp
         copy.write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
 
     monkeypatch.setattr(Database, "copy_to", spoil)
-    monkeypatch.setattr(backup, "_mark", lambda *_: None)
+    monkeypatch.setattr(backup, "mark", lambda *_: None)
     with pytest.raises(UsageError, match=r"not sound|SQLite says"):
         backup.write(local_world.database, folder / "broken.db", local_world.clock())
 
