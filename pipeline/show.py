@@ -482,7 +482,9 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
         IssueState.SENDING: "On its way.",
         IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",
         IssueState.SENT: "Every reader is accounted for.",
-        IssueState.NEEDS_DECISION: f"Nobody can tell of some copies; `friday report {stands.slot.name}` tells an operator of which.",
+        IssueState.NEEDS_DECISION: (
+            f"Nobody can tell of some copies; `friday report {stands.slot.name}` tells an operator of which."
+        ),
     }
     return sentences[stands.state]
 
