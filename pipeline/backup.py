@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 from pipeline import place
 from pipeline.database import Database, sqlite_module
@@ -36,18 +37,17 @@ def write(database: Database, file: Path, now: datetime) -> int:
     with _told(file):
         with _begun(file.parent) as copy:
             database.copy_to(copy)
-            _mark(copy, now)
+            mark(copy, now)
             _see_that_it_is_sound(copy)
-            size = _sync(copy)
+            size = sync(copy)
             _call(copy, file)
-        _sync_folder(file.parent)
+        sync_folder(file.parent)
     return size
 
 
 def latest(folder: Path, now: datetime) -> datetime | None:
     """When the newest of the copies in a folder was made, by its name; one from the future was made by a wrong clock."""
-    made = (datetime.strptime(path.name, FORM).replace(tzinfo=UTC) for path in _kept(folder))
-    return max((each for each in made if each <= now), default=None)
+    return max(map(_made_at, _kept(folder, now)), default=None)
 
 
 def next_at(newsroom: Newsroom) -> datetime | None:
@@ -76,16 +76,21 @@ def make_due(newsroom: Newsroom) -> Path | None:
         _forget_given_up(folder)
     write(newsroom.database, file, now)
     with _told(file):
-        for old in _kept(folder)[: -newsroom.config.backup.keep]:
+        for old in _kept(folder, now)[: -newsroom.config.backup.keep]:
             old.unlink(missing_ok=True)
     return file
 
 
-def _kept(folder: Path) -> list[Path]:
-    """The copies in a folder, oldest first."""
+def _kept(folder: Path, now: datetime) -> list[Path]:
+    """The copies in a folder, oldest first. Those from the future are no business of ours: none counts, or is deleted."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+    named = sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+    return [path for path in named if _made_at(path) <= now]
+
+
+def _made_at(copy: Path) -> datetime:
+    return datetime.strptime(copy.name, FORM).replace(tzinfo=UTC)
 
 
 @contextmanager
@@ -109,14 +114,20 @@ def _forget_given_up(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def trouble(copy: Path) -> str:
+    """What SQLite finds to be wrong with a copy; nothing if it is sound."""
+    with closing(sqlite_module().connect(f"file:{quote(str(copy))}?mode=ro", uri=True)) as opened:
+        said = [str(row[0]) for row in opened.execute("PRAGMA quick_check")]
+    return "" if said == ["ok"] else "; ".join(said[:3])
+
+
 def _see_that_it_is_sound(copy: Path) -> None:
-    with closing(sqlite_module().connect(f"file:{copy}?mode=ro", uri=True)) as opened:
-        said = [row[0] for row in opened.execute("PRAGMA quick_check")]
-    if said != ["ok"]:
-        raise UsageError(f"the copy is not sound, so it was thrown away; SQLite says: {'; '.join(map(str, said[:3]))}")
+    found = trouble(copy)
+    if found:
+        raise UsageError(f"the copy is not sound, so it was thrown away; SQLite says: {found}")
 
 
-def _mark(copy: Path, now: datetime) -> None:
+def mark(copy: Path, now: datetime) -> None:
     """Let it be at home nowhere, since a file that is copied into the very place of its database would not be noticed."""
     with closing(sqlite_module().connect(str(copy), isolation_level=None)) as opened:
         if not opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'places'").fetchall():
@@ -140,13 +151,15 @@ def _call(copy: Path, file: Path) -> None:
         copy.rename(file)
 
 
-def _sync(path: Path) -> int:
+def sync(path: Path) -> int:
+    """See that a file is on the disk; how many bytes it has."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """See that the names in a folder are on the disk."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

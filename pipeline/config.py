@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from email_validator import EmailNotValidError, validate_email
@@ -441,5 +441,5 @@ def _known_keys(kind: Any, loc: tuple[Any, ...]) -> list[str]:
 def _database_url(url: str, here: Path) -> str:
     prefix = "sqlite:///"
     if url.startswith(prefix) and not url.startswith(prefix + "/"):
-        return prefix + str(here / url.removeprefix(prefix))
+        return f"{prefix}{quote(str(here))}/{url.removeprefix(prefix)}"
     return url

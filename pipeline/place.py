@@ -1,17 +1,18 @@
 """Where the newsroom lives: a copy of its database knows that it is one, and sends nothing until a person adopts it."""
 
 import hashlib
+import os
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlmodel import Session, col, select, update
 
-from pipeline import lease, ledger
+from pipeline import desk, lease, ledger
 from pipeline.books import IssueRow, IssueState, MailRow, MailState, Pause, PlaceRow, SlotRow, Stance
 from pipeline.errors import DecisionNeeded, UsageError
 from pipeline.issue import Slot
@@ -21,6 +22,7 @@ MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 DIGITS = 32
 NAMED, FILE, SERVER, BACKUP = "named", "file", "server", "backup"
 SLOT_TROUBLE = "this copy does not know whether it was sent"
+EARLY_TROUBLE = "the other one may have sent it early: approve it if it has not"
 MAIL_TROUBLE = "this copy does not know whether it was sent"
 
 
@@ -41,16 +43,21 @@ class Moved:
             f"this newsroom has moved, so it sends nothing: since {_minute(self.since)} it was {home}{beat}; {self.why}. "
             "The other one may still be alive and sending. If it is, leave this one as it is, or delete it. If this one is to "
             "go on from now on, stop the other one for good and run `friday adopt` here: it calls each slot missed that "
-            f"{looked} and may have been sent there, pauses issues that were on their way until you have looked at what was "
-            "sent, and gives up mails that waited. To call both the same place, set FRIDAY_INSTANCE before the first start"
+            f"{looked} and may have been sent there, holds those to come that may have been sent early, pauses issues that "
+            "were on their way until you have looked at what was sent, and gives up mails that waited. To call both the same "
+            "place, set FRIDAY_INSTANCE before the first start"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What adopting a copy did: slots that may have been sent elsewhere, issues that wait for a person, mails given up."""
+    """What adopting a copy did: slots that may have been sent elsewhere, issues that wait for a person, mails given up.
+
+    Those that are `held` have not opened yet.
+    """
 
     missed: tuple[str, ...]
+    held: tuple[str, ...]
     paused: tuple[str, ...]
     mails: int
 
@@ -109,8 +116,9 @@ def adopt(newsroom: Newsroom, by: str) -> Adopted:
         if last:
             lease.end(session, last.name, last.holder)
         missed = [slot for slot in _in_doubt(newsroom, session, heard, now) if _miss(session, slot, by, now)]
+        held = [slot for slot in _perhaps_early(newsroom, session, now) if _hold(session, slot, by, now)]
         paused = _pause_all(session, heard)
-        return Adopted(tuple(missed), tuple(paused), _give_up_mails(session, now))
+        return Adopted(tuple(missed), tuple(held), tuple(paused), _give_up_mails(session, now))
 
 
 def _in_doubt(newsroom: Newsroom, session: Session, heard: datetime | None, now: datetime) -> list[str]:
@@ -127,15 +135,35 @@ def _in_doubt(newsroom: Newsroom, session: Session, heard: datetime | None, now:
 
 def _miss(session: Session, slot: str, by: str, now: datetime) -> bool:
     """Call a slot missed; False where it gets no issue anyway."""
-    row = session.get(SlotRow, slot, with_for_update=True)
-    if row is None:
-        with suppress(IntegrityError), session.begin_nested():
-            session.add(SlotRow(slot=slot))
-        row = session.get_one(SlotRow, slot, with_for_update=True)
+    row = desk.lock(session, slot)
     if row.stance == Stance.SKIPPED:
         return False
-    row.stance, row.by, row.why, row.changed_at = Stance.MISSED, by, SLOT_TROUBLE, now
-    session.add(row)
+    desk.take_stance(row, Stance.MISSED, by, now, SLOT_TROUBLE)
+    return True
+
+
+def _perhaps_early(newsroom: Newsroom, session: Session, now: datetime) -> list[str]:
+    """The slots to come that the other place may have sent before they open, since there was a draft to look at.
+
+    Of one whose draft is due by now editors may have been told there, though this copy is older than that.
+    """
+    enrolled = select(IssueRow.slot).where(col(IssueRow.enrolled_at).is_not(None))
+    drafted = select(SlotRow.slot).where(col(SlotRow.drafted_at).is_not(None))
+    known = {*session.exec(enrolled).all()}
+    names = {*session.exec(drafted).all(), *session.exec(select(IssueRow.slot)).all()} - known
+    to_come = [name for name in names if newsroom.schedule.opening(date.fromisoformat(name)) > now]
+    ahead = timedelta(hours=newsroom.config.timetable.draft_before_hours)
+    told_by_now = [slot.name for slot in newsroom.schedule.between(now, now + ahead) if slot.name not in known]
+    return sorted({*to_come, *told_by_now})
+
+
+def _hold(session: Session, slot: str, by: str, now: datetime) -> bool:
+    """Let a slot wait for a person; False where nothing is sent for it by itself anyway."""
+    row = desk.lock(session, slot)
+    if row.stance in (Stance.SKIPPED, Stance.MISSED):
+        return False
+    desk.take_stance(row, Stance.HELD, by, now, EARLY_TROUBLE)
+    desk.write(session, slot, desk.Kind.HOLD, {"why": EARLY_TROUBLE}, by, now)
     return True
 
 
@@ -209,8 +237,9 @@ def _machine() -> str:
 
 
 def _file(path: Path | None) -> str:
-    found = path.stat() if path else None
-    return f"{found.st_dev}:{found.st_ino}" if found else ""
+    # The file system by what comes from its UUID on ext4, btrfs and ZFS; on XFS and f2fs it is the device's number, on NFS 0.
+    # `st_dev` is drawn anew at each start on btrfs, ZFS, NFS and overlays, and may change on LVM and NVMe.
+    return f"{os.statvfs(path).f_fsid}:{path.stat().st_ino}" if path else ""
 
 
 def _digest(*parts: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import Any
 
 from pipeline.books import DeliveryState, IssueState, JobRow, Pause, Stance
@@ -302,11 +303,22 @@ def adopted_lines(adopted: Adopted) -> Iterator[str]:
     yield "This newsroom is at home here from now on."
     for slot in adopted.missed:
         yield f"{slot} is called missed, since it may have been sent elsewhere: nothing is sent for it by itself."
+    for slot in adopted.held:
+        yield f"{slot} is held, since it may have been sent early elsewhere: `friday approve {slot}` lets it go if it has not."
     for slot in adopted.paused:
         yield f"{slot} is paused: look what was sent elsewhere; `friday resume {slot}` sends what is pending here."
     if adopted.mails:
         mails = "1 mail was" if adopted.mails == 1 else f"{adopted.mails:,} mails were"
         yield f"{mails} given up: whoever waited for a confirmation may sign up again."
+
+
+def restored_lines(file: Path, aside: Path | None) -> Iterator[str]:
+    """What restoring a backup did, what is lost by it, and what there is to do now."""
+    yield f"The database holds what {file} does: it knows of nobody who left, or was suppressed or erased, after that was made."
+    if aside:
+        yield f"What it held before lies in {aside}/: delete that when you need it no more."
+        yield "It is full of addresses, and `friday subscribers erase` does not reach it."
+    yield "Nothing is sent before you run `friday adopt`."
 
 
 def _words(state: str) -> str:

@@ -78,7 +78,7 @@ def test_nothing_is_overwritten(local_world: World) -> None:
 
 def test_nor_is_what_another_process_puts_there_meanwhile(local_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     file = local_world.folder / "copy.db"
-    monkeypatch.setattr(backup, "_mark", lambda *_: file.write_text("mine", "ascii"))
+    monkeypatch.setattr(backup, "mark", lambda *_: file.write_text("mine", "ascii"))
     with pytest.raises(UsageError, match=r"copy\.db: the copy cannot be written: File exists"):
         backup.write(local_world.database, file, local_world.clock())
     assert file.read_text("ascii") == "mine"
@@ -133,12 +133,29 @@ def test_a_copy_that_is_not_sound_is_thrown_away(local_world: World, monkeypatch
             file.write(b"\xff" * 8192)
 
     monkeypatch.setattr(Database, "copy_to", spoil)
-    monkeypatch.setattr(backup, "_mark", lambda *_: None)
+    monkeypatch.setattr(backup, "mark", lambda *_: None)
     folder = local_world.folder / "spoilt"
     folder.mkdir()
     with pytest.raises(UsageError, match=r"not sound|SQLite says"):
         backup.write(local_world.database, folder / "copy.db", local_world.clock())
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["News #1", "What now?", "100%20 percent", "a b"])
+def test_a_copy_is_looked_at_in_a_folder_of_any_name(local_world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = local_world.folder / name
+    folder.mkdir()
+    backup.write(local_world.database, folder / "copy.db", local_world.clock())
+    assert [path.name for path in folder.iterdir()] == ["copy.db"]
+    assert [path.name for path in local_world.folder.iterdir() if path.name.startswith(name[:3])] == [name]
+
+    def spoil(_database: Database, copy: Path) -> None:
+        copy.write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
+
+    monkeypatch.setattr(Database, "copy_to", spoil)
+    monkeypatch.setattr(backup, "mark", lambda *_: None)
+    with pytest.raises(UsageError, match=r"not sound|SQLite says"):
+        backup.write(local_world.database, folder / "broken.db", local_world.clock())
 
 
 def test_a_backup_made_after_an_erasure_holds_nothing_of_the_person(local_world: World) -> None:
@@ -180,6 +197,19 @@ def test_one_from_the_future_does_not_keep_others_from_being_made(local_world: W
     # Nor are others made ever again, or they would soon push out all that are worth keeping.
     local_world.clock.at += timedelta(minutes=10)
     assert backup.make_due(local_world.newsroom) is None
+
+
+def test_nor_does_it_take_the_place_of_one_that_is_kept(local_world: World) -> None:
+    folder = local_world.folder / "backups"
+    folder.mkdir()
+    ahead = folder / "friday-2027-11-27T080100Z.db"
+    ahead.write_text("made by a clock that ran ahead", "ascii")
+    room = planned(local_world, keep=1)
+    backup.make_due(room)
+    assert kept(local_world) == ["friday-2026-11-27T080100Z.db", ahead.name]
+    local_world.clock.wait(timedelta(hours=24).total_seconds())
+    backup.make_due(room)
+    assert kept(local_world) == ["friday-2026-11-28T080100Z.db", ahead.name]
 
 
 def test_none_are_made_where_none_are_kept(local_world: World) -> None:

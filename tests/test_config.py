@@ -357,6 +357,12 @@ def test_relative_paths_are_relative_to_the_file_and_not_to_where_one_stands(
     assert Path(relative.database.url.removeprefix("sqlite:///")).resolve() == here / "friday.db"
 
 
+@pytest.mark.parametrize("name", ["News #1", "What now?", "100%20 percent", "a b"])
+def test_the_database_lies_beside_the_config_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert opened(tmp_path / name, GOOD).database.path == tmp_path / name / "friday.db"
+
+
 @pytest.mark.parametrize("url", ["sqlite:////var/lib/friday.db", "postgresql+psycopg://db.example.com/friday"])
 def test_an_absolute_database_stays_where_it_is(tmp_path: Path, url: str) -> None:
     assert opened(tmp_path, changed(("sqlite:///friday.db", url))).database.url == url

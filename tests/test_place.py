@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
 from sqlmodel import select, update
 
-from pipeline import gate, lease, ledger, mail, place
+from pipeline import desk, gate, lease, ledger, mail, place, show
 from pipeline.books import BatchRow, IssueRow, IssueState, MailRow, MailState, Pause, PlaceRow, SlotRow, Stance
 from pipeline.config import Secrets
 from pipeline.database import Database
@@ -57,6 +58,11 @@ def slot_row(world: World, slot: str | None = None) -> SlotRow | None:
 def say(world: World, stance: Stance, slot: str | None = None) -> None:
     with world.database.write() as session:
         session.add(SlotRow(slot=slot or world.slot.name, stance=stance, by="ada"))
+
+
+def say_of_known(world: World, stance: Stance) -> None:
+    with world.database.write() as session:
+        session.get_one(SlotRow, world.slot.name).stance = stance
 
 
 def issue_of(world: World) -> IssueRow:
@@ -130,6 +136,25 @@ def test_a_file_that_was_renamed_is_the_same_place(local_world: World) -> None:
     room = replace(local_world.newsroom, database=Database(f"sqlite:///{local_world.folder}/named.db"))
     assert place.see(room) is None
     room.database.engine.dispose()
+
+
+def test_a_disk_that_is_numbered_anew_is_the_same_place(local_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.settle(local_world.newsroom)
+    stat = Path.stat
+
+    def renumbered(path: Path, **how: bool) -> os.stat_result:
+        found = stat(path, **how)
+        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]))
+
+    monkeypatch.setattr(Path, "stat", renumbered)
+    assert place.see(local_world.newsroom) is None
+
+
+def test_another_file_system_is_another_place(local_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.settle(local_world.newsroom)
+    # A restored volume: the file has the same inode there.
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_fsid=1))
+    assert "another file of the same machine" in str(place.see(local_world.newsroom))
 
 
 def test_another_machine_is_another_place(local_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +353,93 @@ def test_what_was_said_of_the_slot_before(copied: World, before: Stance, after: 
 def test_an_old_slot_that_was_ordered_is_missed_too(copied: World) -> None:
     say(copied, Stance.ORDERED, "2026-11-13")
     assert place.adopt(copied.newsroom, "ada").missed == ("2026-11-13", copied.slot.name)
+
+
+@pytest.fixture
+def early(copied: World) -> World:
+    """A copy that was made on Thursday noon, and is adopted that evening; what the other one sent meanwhile, nobody knows."""
+    copied.clock.at = FRIDAY - timedelta(hours=12)
+    beat(copied, FRIDAY - timedelta(hours=20), "hal/1/1.00")
+    return copied
+
+
+def test_an_approved_issue_that_may_have_been_sent_early_is_not_sent_twice(early: World) -> None:
+    approve(early.newsroom, early.slot)
+    adopted = place.adopt(early.newsroom, "ada")
+    assert (adopted.missed, adopted.held) == ((), (early.slot.name,))
+    row = slot_row(early)
+    assert row is not None
+    assert (row.stance, row.by, row.changed_at) == (Stance.HELD, "ada", early.clock.at)
+    assert row.why == "the other one may have sent it early: approve it if it has not"
+    with early.database.read() as session:
+        (deed,) = (each for each in desk.deeds(session, early.slot.name) if each.kind is desk.Kind.HOLD)
+    assert (deed.by, deed.about) == ("ada", {"why": row.why})
+    said = (
+        f"{early.slot.name} is held, since it may have been sent early elsewhere: `friday approve {early.slot.name}` lets it go"
+    )
+    assert any(said in line for line in show.adopted_lines(adopted))
+    early.clock.at = FRIDAY + timedelta(minutes=1)
+    assert publish_due(early.newsroom) is None
+    assert early.provider.got == []
+    approve(early.newsroom, early.slot, "ada")
+    publish_due(early.newsroom)
+    assert sorted(early.provider.got) == [f"{name}@example.com" for name in ("ada", "ben", "cleo")]
+
+
+def test_so_is_one_that_had_a_draft_only_after_the_copy_was_made(early: World) -> None:
+    # The copy is of Thursday morning; the other one told its editors at nine, and may have sent it since.
+    assert place.adopt(early.newsroom, "ada").held == (early.slot.name,)
+
+
+def test_a_slot_to_come_that_nobody_was_told_of_is_left_alone(early: World) -> None:
+    early.clock.at = FRIDAY - timedelta(hours=24, seconds=1)
+    say(early, Stance.NONE)
+    assert place.adopt(early.newsroom, "ada").held == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Stance.NONE, Stance.HELD),
+        (Stance.HELD, Stance.HELD),
+        (Stance.MISSED, Stance.MISSED),
+        (Stance.SKIPPED, Stance.SKIPPED),
+    ],
+)
+def test_what_was_said_of_a_slot_to_come_before(early: World, before: Stance, after: Stance) -> None:
+    say(early, before)
+    with early.database.write() as session:
+        session.get_one(SlotRow, early.slot.name).drafted_at = FRIDAY - timedelta(hours=24)
+    adopted = place.adopt(early.newsroom, "bob")
+    row = slot_row(early)
+    assert row is not None
+    assert row.stance == after
+    assert adopted.held == ((early.slot.name,) if after is Stance.HELD else ())
+    assert (row.by == "bob") == (after is Stance.HELD)
+
+
+def test_one_that_was_ordered_early_is_missed_and_not_held_as_well(early: World) -> None:
+    approve(early.newsroom, early.slot)
+    say_of_known(early, Stance.ORDERED)
+    adopted = place.adopt(early.newsroom, "ada")
+    assert (adopted.missed, adopted.held) == ((early.slot.name,), ())
+
+
+def test_one_that_was_sent_early_before_the_copy_was_made_stays_as_it_is(world: World) -> None:
+    world.tell_a_week()
+    world.subscribe("ada")
+    world.clock.at = FRIDAY - timedelta(hours=12)
+    publish(world.newsroom, world.slot, anyway=True)
+    place.settle(named(world, "the first"))
+    assert place.adopt(world.newsroom, "ada").held == ()
+    assert issue_of(world).state == IssueState.SENT
+
+
+def test_one_whose_day_has_no_slot_any_more_is_held_too(early: World) -> None:
+    approve(early.newsroom, early.slot)
+    plan = early.newsroom.config.timetable.model_copy(update={"skip": (early.slot.day,)})
+    room = replace(early.newsroom, config=replace(early.newsroom.config, timetable=plan))
+    assert place.adopt(room, "ada").held == (early.slot.name,)
 
 
 def test_an_approved_issue_does_not_go_by_itself_after_its_slot(copied: World) -> None:

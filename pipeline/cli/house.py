@@ -52,6 +52,15 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file
 
 
 @verbs.command()
+def restore(file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup; it stays where it is.")]) -> None:
+    """Put a backup in the place of the SQLite database. What was there is set aside, and nothing is sent before `adopt`."""
+    from pipeline import restore as restoring
+    from pipeline import show
+
+    echo_lines(show.restored_lines(file, restoring.put_back(configured(), file)))
+
+
+@verbs.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Made anew each time.")] = Path("demo"),
     serve: Annotated[bool, typer.Option(help="Serve the preview at the end.")] = True,
