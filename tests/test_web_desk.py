@@ -121,3 +121,25 @@ def test_one_s_own_words_may_be_written_on_though_another_came_in_between(page: 
     written = page.change("head", preheader="Mine", was_preheader="").json()["written"]
     again = page.change("head", preheader="Mine, longer", was_preheader="Mine", told=str(written["preheader"]))
     assert (again.status_code, heads(page.world)) == (200, ("Ed's subject", "Mine, longer"))
+
+
+def test_what_was_written_before_the_conflict_is_told_with_it(page: Page, ed: edit.Desk) -> None:
+    ed.head("preheader", "Ed's preheader")
+    refused = page.change("head", subject="Mine", was_subject="", preheader="Mine too", was_preheader="")
+    assert (refused.status_code, refused.json()["field"], list(refused.json()["written"])) == (409, "preheader", ["subject"])
+
+
+@pytest.mark.parametrize(("note", "other_way"), [("My note", "Keep theirs, save the rest"), ("", "Keep what is there")])
+def test_without_scripts_the_rest_is_saved_where_there_is_any(page: Page, ed: edit.Desk, note: str, other_way: str) -> None:
+    ed.head("preheader", "Ed's preheader")
+    form = {name: page.hidden(name) for name in ("csrf", "seen", "line_up")}
+    form |= {"what": "head", "subject": "Mine", "was_subject": "", "preheader": "Mine too", "was_preheader": ""}
+    answer = page.browser.post(f"{DESK}/change", form | {"note": note, "was_note": ""})
+    assert re.findall(r"Write mine over it|Keep [\w ,]+", answer.text) == ["Write mine over it", other_way]
+
+
+def test_a_page_that_asks_for_news_by_itself_keeps_no_session_alive(page: Page) -> None:
+    for _ in range(13):
+        page.world.clock.wait(60 * 60)
+        last = page.browser.get(f"{DESK}/news?after=0", **SCRIPT).status_code
+    assert last == 401

@@ -28,9 +28,11 @@ function fields(form) {
 function changed(form) {
   return fields(form).filter((field) => field.value !== form.elements[`was_${field.name}`].value);
 }
+function pageOf(form) {
+  return form.elements.page ? form.elements.page.value : "";
+}
 function keyOf(form, field) {
-  const page = form.elements.page ? form.elements.page.value : "";
-  return `desk ${slot} ${page} ${field.name}`;
+  return `desk ${slot} ${pageOf(form)} ${field.name}`;
 }
 function say(text, failed = false) {
   saving.textContent = text;
@@ -66,8 +68,13 @@ function restore(form) {
   }
 }
 
+// Whoever is asked whose words stay is not asked again before they have answered.
+function isAsked(form) {
+  return form.querySelector(".asked") !== null;
+}
 function later(form, pause = PAUSE) {
   clearTimeout(timers.get(form));
+  if (isAsked(form)) return;
   timers.set(form, setTimeout(() => save(form), pause));
 }
 
@@ -78,6 +85,10 @@ async function save(form) {
     await underway.get(form);
   }
   if (!changed(form).length) return true;
+  if (isAsked(form)) {
+    say("Say first whose words stay.", true);
+    return false;
+  }
   if (!form.checkValidity()) {
     say("A title cannot be empty.", true);
     return false;
@@ -107,6 +118,10 @@ async function send(form, body, sent) {
     return false;
   }
   const said = await answer.json().catch(() => ({}));
+  for (const [name, row] of Object.entries(said.written ?? {})) {
+    form.elements[`was_${name}`].value = sent[name];
+    tell(form, name, row);
+  }
   if (answer.status === 409 && said.field) return ask(form, said);
   if (!answer.ok) {
     say(said.trouble || said.detail || "It could not be saved. Load the page again.", true);
@@ -114,40 +129,56 @@ async function send(form, body, sent) {
   }
   for (const [name, value] of Object.entries(sent)) form.elements[`was_${name}`].value = value;
   remember(form);
-  for (const [name, row] of Object.entries(said.written)) tell(form, name, row);
   know(said.seen);
   say("Saved.");
   await refresh();
   return true;
 }
 
+// A question at a field, and what may be answered.
+function box(field, name, text, answers) {
+  const made = document.createElement("div");
+  made.className = `trouble ${name}`;
+  made.setAttribute("role", "alert");
+  const asked = document.createElement("p");
+  asked.textContent = text;
+  made.append(asked);
+  for (const [label, act] of Object.entries(answers)) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = made.querySelector("button") ? "plain" : "";
+    button.textContent = label;
+    button.addEventListener("click", async () => {
+      await act();
+      made.remove();
+      field.focus();
+      later(field.form, 0);
+    });
+    made.append(button, " ");
+  }
+  field.after(made);
+}
+
 function ask(form, said) {
   const field = form.elements[said.field];
-  const box = document.createElement("div");
-  box.className = "trouble";
-  box.setAttribute("role", "alert");
-  const text = document.createElement("p");
-  text.textContent = `${said.trouble} It says now: “${said.theirs ?? "its own words again"}”.`;
-  const mine = document.createElement("button");
-  mine.type = "button";
-  mine.textContent = "Write mine over it";
-  const theirs = document.createElement("button");
-  theirs.type = "button";
-  theirs.className = "plain";
-  theirs.textContent = "Keep theirs";
-  box.append(text, mine, " ", theirs);
-  field.after(box);
   say("");
-  mine.addEventListener("click", () => {
-    box.remove();
-    tell(form, said.field, said.told);
-    later(form, 0);
-  });
-  theirs.addEventListener("click", () => {
-    for (const each of fields(form)) localStorage.removeItem(keyOf(form, each));
-    location.reload();
+  form.querySelector(".asked")?.remove();
+  box(field, "asked", `${said.trouble} It says now: “${said.theirs ?? "its own words again"}”.`, {
+    "Write mine over it": () => tell(form, said.field, said.told),
+    "Keep theirs": async () => {
+      const theirs = said.theirs ?? (await ownWords(form, said.field));
+      field.value = theirs;
+      form.elements[`was_${said.field}`].value = theirs;
+      tell(form, said.field, said.told);
+      remember(form);
+    },
   });
   return false;
+}
+async function ownWords(form, name) {
+  const page = await fetchPage();
+  const same = page && [...page.querySelectorAll("[data-autosave]")].find((each) => pageOf(each) === pageOf(form));
+  return (same ?? form).elements[`was_${name}`].value;
 }
 
 // A field may be written over though it has a later row than what was seen: one's own, or one that was told of.
@@ -170,11 +201,17 @@ function know(seen) {
   for (const field of document.querySelectorAll("input[name=seen]:not([data-digest])")) field.value = seen;
 }
 
+// The desk as it is now, or null where there is none to be had.
+async function fetchPage() {
+  const answer = await fetch(location.pathname).catch(() => null);
+  const page = answer && answer.ok && new DOMParser().parseFromString(await answer.text(), "text/html");
+  return page && page.getElementById("saving") ? page : null;
+}
+
 async function refresh() {
   // What follows from a change is made by the server: fetch the page and take over what is not written in.
-  const answer = await fetch(location.pathname).catch(() => null);
-  if (!answer || !answer.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = await fetchPage();
+  if (!page) return;
   // What is approved is what was looked at: what others did meanwhile is looked at after the page was loaded anew.
   const own = Number(page.getElementById("saving").dataset.others) <= Number(saving.dataset.seen);
   const looked = (own ? page : document).querySelector("[data-digest]");
@@ -238,7 +275,7 @@ document.addEventListener("submit", async (event) => {
 });
 addEventListener("pagehide", () => {
   for (const form of forms) {
-    if (!changed(form).length || !form.checkValidity()) continue;
+    if (!changed(form).length || isAsked(form) || !form.checkValidity()) continue;
     fetch(form.action, {
       method: "POST",
       body: new URLSearchParams(new FormData(form)),

@@ -1,10 +1,22 @@
 """Writing at the desk in a real browser: it is saved by itself, nothing is lost, and two editors are told of each other."""
 
+import pytest
 from playwright.sync_api import Browser, Route, expect
 
+from pipeline import edit
 from tests.browser.desk import DESK, IS_SAVED, draft, edit_elsewhere, press, state, until, write
 from tests.browser.street import House, Visit, visiting
 from tests.test_door import ED
+
+CONFLICT, SIGNED_OUT, TOO_OLD, CUT = "409 (Conflict)", "401 (Unauthorized)", "403 (Forbidden)", "ERR_CONNECTION_FAILED"
+
+
+def cut(cut_off: Route) -> None:
+    cut_off.abort("connectionfailed")
+
+
+def first_page(week: House) -> str:
+    return edit.line_up(draft(week))[0]
 
 
 def test_two_who_write_the_same_are_told_of_each_other(either: Visit, week: House) -> None:
@@ -16,7 +28,7 @@ def test_two_who_write_the_same_are_told_of_each_other(either: Visit, week: Hous
         either.page.get_by_role("button", name="Write mine over it").click()
         either.page.wait_for_function(IS_SAVED, arg=["#subject", "Mine"])
         # Chromium calls it an error of the page that somebody else was there first.
-        either.complaints = [each for each in either.complaints if "409 (Conflict)" not in each]
+        either.forgives(CONFLICT)
     else:
         either.page.locator("#head").get_by_role("button", name="Save").click()
         either.reads("Twice at once").sees("Theirs").sees("Mine")
@@ -38,9 +50,11 @@ def test_whoever_has_saved_something_else_meanwhile_is_told_of_it_still(editor: 
     editor.page.locator("#subject").fill("Mine too")
     expect(editor.page.locator("#head .trouble")).to_contain_text("It says now: “Theirs”")
     assert draft(week).issue.subject == "Theirs"
-    editor.page.get_by_role("button", name="Keep theirs").click()
-    editor.page.wait_for_load_state()
-    editor.complaints.clear()
+    editor.page.get_by_role("button", name="Keep theirs").click(delay=300)
+    expect(editor.page.locator("#head .trouble")).to_have_count(0)
+    expect(editor.page.locator("#subject")).to_have_value("Theirs")
+    assert (draft(week).issue.subject, draft(week).issue.preheader) == ("Theirs", "Mine")
+    editor.forgives(CONFLICT)
 
 
 def test_what_others_did_since_the_page_was_loaded_is_looked_at_before_it_is_approved(editor: Visit, week: House) -> None:
@@ -49,7 +63,7 @@ def test_what_others_did_since_the_page_was_loaded_is_looked_at_before_it_is_app
     expect(editor.page.locator("#saving")).to_have_text("Saved.")
     editor.press("Approve").sees("has changed since you looked at it")
     assert (editor.status, state(week)) == (409, "open")
-    editor.complaints.clear()
+    editor.forgives(CONFLICT)
 
 
 def test_who_else_is_at_the_desk_and_what_they_did_is_told(editor: Visit, week: House, chromium: Browser) -> None:
@@ -61,16 +75,13 @@ def test_who_else_is_at_the_desk_and_what_they_did_is_told(editor: Visit, week: 
 
 
 def test_what_could_not_be_saved_is_kept_here_and_tried_again(editor: Visit, week: House) -> None:
-    def cut(cut_off: Route) -> None:
-        cut_off.abort("connectionfailed")
-
     editor.page.route("**/change", cut)
     editor.page.locator("#s1-why").fill("Not lost")
     expect(editor.page.locator("#saving")).to_contain_text("Not saved yet")
     editor.page.unroute("**/change", cut)
     expect(editor.page.locator("#saving")).to_have_text("Saved.")
     assert draft(week).issue.lines[0].why == "Not lost"
-    editor.complaints.clear()
+    editor.forgives(CUT)
 
 
 def test_what_was_written_when_the_tab_was_closed_is_saved_at_once_or_by_the_next_visit(editor: Visit, week: House) -> None:
@@ -80,7 +91,7 @@ def test_what_was_written_when_the_tab_was_closed_is_saved_at_once_or_by_the_nex
     until(lambda: draft(week).issue.lines[0].why == "Written at the last moment")
     editor.page = context.new_page()
     editor.go(DESK)
-    editor.page.context.route("**/change", lambda cut_off: cut_off.abort("connectionfailed"))
+    editor.page.context.route("**/change", cut)
     editor.page.locator("#s2-why").fill("Written while the line was cut")
     expect(editor.page.locator("#saving")).to_contain_text("Not saved yet")
     editor.page.close()
@@ -88,10 +99,129 @@ def test_what_was_written_when_the_tab_was_closed_is_saved_at_once_or_by_the_nex
     context.unroute_all(behavior="ignoreErrors")
     editor.go(DESK)
     until(lambda: draft(week).issue.lines[1].why == "Written while the line was cut")
-    editor.complaints.clear()
+    editor.forgives(CUT)
 
 
 def test_what_is_written_is_saved_before_anything_else_is_pressed(editor: Visit, week: House) -> None:
     editor.page.locator("#s1-why").fill("Typed and pressed at once")
     press(editor, "#s1 [value=down]")
     assert draft(week).issue.lines[1].why == "Typed and pressed at once"
+
+
+def test_whoever_keeps_theirs_loses_nothing_else_that_was_written_there(either: Visit, week: House) -> None:
+    edit_elsewhere(week).head("subject", "Theirs")
+    either.page.locator("#note").fill("My note")
+    either.page.locator("#preheader").fill("My preheader")
+    either.page.locator("#subject").fill("Mine")
+    if either.scripts:
+        either.page.get_by_role("button", name="Keep theirs").click(delay=300)
+        either.page.wait_for_function(IS_SAVED, arg=["#note", "My note"])
+        expect(either.page.locator("#head .trouble")).to_have_count(0)
+        expect(either.page.locator("#subject")).to_have_value("Theirs")
+        either.forgives(CONFLICT)
+    else:
+        either.page.locator("#head").get_by_role("button", name="Save").click()
+        either.reads("Twice at once").press("Keep theirs, save the rest")
+    issue = draft(week).issue
+    assert (issue.subject, issue.preheader, issue.note) == ("Theirs", "My preheader", "My note")
+
+
+def test_whoever_keeps_what_went_back_to_its_own_words_has_them_too(editor: Visit, week: House) -> None:
+    own, ed = draft(week).issue.subject, edit_elsewhere(week)
+    ed.head("subject", "Theirs")
+    ed.head("subject", None)
+    editor.page.locator("#note").fill("My note")
+    editor.page.locator("#subject").fill("Mine")
+    editor.page.get_by_role("button", name="Keep theirs").click(delay=300)
+    editor.page.wait_for_function(IS_SAVED, arg=["#note", "My note"])
+    expect(editor.page.locator("#subject")).to_have_value(own)
+    expect(editor.page.locator("#head .trouble")).to_have_count(0)
+    assert (draft(week).issue.subject, draft(week).issue.note) == (own, "My note")
+    editor.forgives(CONFLICT)
+
+
+def test_nothing_is_saved_while_it_is_asked_whose_words_stay(editor: Visit, week: House) -> None:
+    note = draft(week).issue.note
+    edit_elsewhere(week).head("subject", "Theirs")
+    editor.page.locator("#subject").fill("Mine")
+    asked = editor.page.locator("#head .trouble")
+    expect(asked).to_have_count(1)
+    editor.page.locator("#note").fill("My note")
+    editor.page.locator("#subject").fill("Mine, longer")
+    editor.page.locator("#preheader").focus()
+    editor.page.wait_for_timeout(1_500)
+    expect(asked).to_have_count(1)
+    editor.page.get_by_role("button", name="Approve").click()
+    expect(editor.page.locator("#saving")).to_have_text("Say first whose words stay.")
+    assert (draft(week).issue.subject, draft(week).issue.note) == ("Theirs", note)
+    editor.page.get_by_role("button", name="Write mine over it").click(delay=300)
+    editor.page.wait_for_function(IS_SAVED, arg=["#note", "My note"])
+    expect(asked).to_have_count(0)
+    assert (draft(week).issue.subject, draft(week).issue.note) == ("Mine, longer", "My note")
+    editor.forgives(CONFLICT)
+
+
+@pytest.mark.parametrize(("button", "stays"), [("Use it", "Mine, not saved"), ("Forget it", "Theirs")])
+def test_what_was_kept_here_is_offered_though_another_wrote_there_meanwhile(
+    editor: Visit, week: House, button: str, stays: str
+) -> None:
+    context = editor.page.context
+    context.route("**/change", cut)
+    editor.page.locator("#s1-why").fill("Mine, not saved")
+    expect(editor.page.locator("#saving")).to_contain_text("Not saved yet")
+    editor.page.close()
+    context.unroute_all(behavior="ignoreErrors")
+    edit_elsewhere(week).tell(first_page(week), "why", "Theirs")
+    editor.page = context.new_page()
+    editor.go(DESK)
+    kept = editor.page.locator("#s1 .trouble")
+    expect(kept).to_contain_text("You wrote this here and it was not saved: “Mine, not saved”")
+    write(editor, "#s1-summary", "Another field of the same form")
+    editor.go(DESK)
+    expect(kept).to_contain_text("Mine, not saved")
+    expect(editor.page.locator("#s1-why")).to_have_value("Theirs")
+    editor.page.get_by_role("button", name=button).click(delay=300)
+    editor.page.wait_for_function(IS_SAVED, arg=["#s1-why", stays])
+    editor.go(DESK)
+    expect(editor.page.locator("#s1-why")).to_have_value(stays)
+    expect(kept).to_have_count(0)
+    assert draft(week).issue.lines[0].why == stays
+    editor.forgives(CUT)
+
+
+def test_what_was_written_while_signed_out_is_saved_after_signing_in_on_another_page(editor: Visit, week: House) -> None:
+    context = editor.page.context
+    context.clear_cookies()
+    editor.page.locator("#s1-why").fill("Written while signed out")
+    expect(editor.page.locator("#saving")).to_contain_text("you are signed out")
+    Visit(context.new_page(), week).sign_in()
+    until(lambda: draft(week).issue.lines[0].why == "Written while signed out")
+    expect(editor.page.locator("#saving")).to_have_text("Saved.")
+    editor.press("Approve")
+    assert state(week) == "approved"
+    editor.forgives(SIGNED_OUT, TOO_OLD)
+
+
+def test_news_are_asked_for_again_after_signing_in_on_another_page(editor: Visit, week: House) -> None:
+    context = editor.page.context
+    context.clear_cookies()
+    expect(editor.page.locator("#saving")).to_contain_text("You are signed out", timeout=20_000)
+    Visit(context.new_page(), week).sign_in()
+    edit_elsewhere(week).head("subject", "Theirs")
+    expect(editor.page.locator("#others")).to_contain_text(ED, timeout=20_000)
+    expect(editor.page.locator("#saving")).to_have_text("")
+    editor.press("Approve")
+    assert editor.status == 409
+    editor.forgives(SIGNED_OUT)
+
+
+def test_what_the_server_will_not_take_is_kept_here(editor: Visit, week: House) -> None:
+    refusal = {"title": "This page is too old", "detail": "Load it again and repeat."}
+    context = editor.page.context
+    context.route("**/change", lambda refused: refused.fulfill(status=403, json=refusal))
+    editor.page.locator("#s1-why").fill("Not lost")
+    expect(editor.page.locator("#saving")).to_have_text("Load it again and repeat. What you wrote is kept here.")
+    context.unroute_all(behavior="ignoreErrors")
+    editor.go(DESK)
+    until(lambda: draft(week).issue.lines[0].why == "Not lost")
+    editor.forgives(TOO_OLD)
