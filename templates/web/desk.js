@@ -21,6 +21,7 @@ if (location.search) history.replaceState(null, "", location.pathname + location
 const forms = editing ? [...document.querySelectorAll("[data-autosave]")] : [];
 const timers = new Map();
 const underway = new Map();
+let isOut = false;
 
 function fields(form) {
   return [...form.elements].filter((field) => form.elements[`was_${field.name}`]);
@@ -53,19 +54,42 @@ function remember(form) {
 function restore(form) {
   for (const field of fields(form)) {
     const was = form.elements[`was_${field.name}`].value;
-    let kept = null;
+    const key = keyOf(form, field);
     try {
-      kept = JSON.parse(localStorage.getItem(keyOf(form, field)));
+      const kept = JSON.parse(localStorage.getItem(key));
+      const lost = () => JSON.parse(localStorage.getItem(`${key} lost`)) ?? [];
+      if (kept && kept.was !== was) {
+        // It is saved without the blanks around it.
+        if (kept.now.trim() !== was) localStorage.setItem(`${key} lost`, JSON.stringify([...lost(), kept.now]));
+        localStorage.removeItem(key);
+      } else if (kept) {
+        field.value = kept.now;
+        later(form, 0);
+      }
+      for (const text of lost()) offer(field, text, `${key} lost`);
     } catch {
       return;
     }
-    if (kept && kept.was === was && kept.now !== was) {
-      field.value = kept.now;
-      later(form, 0);
-    } else if (kept) {
-      localStorage.removeItem(keyOf(form, field));
-    }
   }
+}
+// Another wrote here since, so what was kept is not put in their place by itself.
+function offer(field, text, key) {
+  const forget = () => {
+    const lost = JSON.parse(localStorage.getItem(key)).filter((each) => each !== text);
+    if (lost.length) localStorage.setItem(key, JSON.stringify(lost));
+    else localStorage.removeItem(key);
+  };
+  box(field, "kept", `You wrote this here and it was not saved: “${text}”`, {
+    "Use it": () => {
+      put(field, text);
+      forget();
+    },
+    "Forget it": forget,
+  });
+}
+function put(field, text) {
+  field.value = text;
+  field.dispatchEvent(new Event("input"));
 }
 
 // Whoever is asked whose words stay is not asked again before they have answered.
@@ -104,16 +128,30 @@ async function save(form) {
   return done;
 }
 
+function post(form, body, more = {}) {
+  const asked = { method: "POST", body, headers: { Accept: "application/json" }, ...more };
+  return fetch(form.action, asked).catch(() => null);
+}
+// Whoever has signed in on another page has a session with another token.
+async function takeToken() {
+  const page = await fetchPage();
+  const token = page && page.querySelector("[name=csrf]").value;
+  for (const field of document.querySelectorAll("[name=csrf]")) if (token) field.value = token;
+  return token;
+}
+
 async function send(form, body, sent) {
-  let answer = null;
-  try {
-    answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
-  } catch {
-    answer = null;
+  let answer = await post(form, body);
+  if (answer && answer.status === 403) {
+    const token = await takeToken();
+    if (token) {
+      body.set("csrf", token);
+      answer = await post(form, body);
+    }
   }
   if (!answer || answer.status >= 500 || answer.status === 401) {
-    const out = answer && answer.status === 401;
-    say(out ? "Not saved: you are signed out. Sign in on another page." : "Not saved yet. It is kept here and tried again.", true);
+    isOut = answer?.status === 401;
+    say(isOut ? "Not saved: you are signed out. Sign in on another page." : "Not saved yet. It is kept here and tried again.", true);
     later(form, TRY_AGAIN);
     return false;
   }
@@ -124,7 +162,7 @@ async function send(form, body, sent) {
   }
   if (answer.status === 409 && said.field) return ask(form, said);
   if (!answer.ok) {
-    say(said.trouble || said.detail || "It could not be saved. Load the page again.", true);
+    say(`${said.trouble || said.detail || "It could not be saved. Load the page again."} What you wrote is kept here.`, true);
     return false;
   }
   for (const [name, value] of Object.entries(sent)) form.elements[`was_${name}`].value = value;
@@ -167,10 +205,9 @@ function ask(form, said) {
     "Write mine over it": () => tell(form, said.field, said.told),
     "Keep theirs": async () => {
       const theirs = said.theirs ?? (await ownWords(form, said.field));
-      field.value = theirs;
       form.elements[`was_${said.field}`].value = theirs;
       tell(form, said.field, said.told);
-      remember(form);
+      put(field, theirs);
     },
   });
   return false;
@@ -276,12 +313,7 @@ document.addEventListener("submit", async (event) => {
 addEventListener("pagehide", () => {
   for (const form of forms) {
     if (!changed(form).length || isAsked(form) || !form.checkValidity()) continue;
-    fetch(form.action, {
-      method: "POST",
-      body: new URLSearchParams(new FormData(form)),
-      headers: { Accept: "application/json" },
-      keepalive: true,
-    }).catch(() => undefined);
+    post(form, new URLSearchParams(new FormData(form)), { keepalive: true });
   }
 });
 
@@ -353,17 +385,24 @@ if (there) {
 
 // Who else is here, and what they have changed since this page was loaded.
 async function look() {
-  if (document.visibilityState === "visible") {
-    const answer = await fetch(`/newsroom/desk/${slot}/news?after=${saving.dataset.seen}`, {
-      headers: { Accept: "application/json" },
-    }).catch(() => null);
-    if (answer && answer.status === 401) {
-      say("You are signed out. Sign in on another page: what you write is kept here until then.", true);
-      return;
+  if (document.visibilityState !== "visible") return;
+  const answer = await fetch(`/newsroom/desk/${slot}/news?after=${saving.dataset.seen}`, {
+    headers: { Accept: "application/json" },
+  });
+  if (answer.status === 401) {
+    isOut = true;
+    say("You are signed out. Sign in on another page: what you write is kept here until then.", true);
+  } else if (answer.ok) {
+    if (isOut && (await takeToken())) {
+      isOut = false;
+      say("");
     }
-    if (answer && answer.ok) tellOfOthers(await answer.json());
+    tellOfOthers(await answer.json());
   }
-  setTimeout(look, LOOK);
+}
+function lookAgain() {
+  const again = () => setTimeout(lookAgain, LOOK);
+  look().then(again, again);
 }
 function tellOfOthers(news) {
   const others = document.getElementById("others");
@@ -380,4 +419,4 @@ function tellOfOthers(news) {
   others.append(see, ".");
   others.hidden = false;
 }
-setTimeout(look, LOOK);
+setTimeout(lookAgain, LOOK);
