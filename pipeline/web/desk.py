@@ -87,7 +87,7 @@ def add_desk(app: FastAPI, frame: Frame) -> None:
     """Add the desk, and the calendar of slots, to the newsroom."""
     newsroom, visitors = frame.newsroom, Visitors()
     frame.door.is_asked_by_itself(rf"{DESK}/[^/]+/news")
-    for name in ("desk.css", "desk.js"):
+    for name in ("desk.css", "desk.js", "desk-order.js"):
         serve_file(app, newsroom.config.templates, name)
 
     def slot_of(name: str) -> Slot:

@@ -1,4 +1,4 @@
-// What is written is saved by itself, stories are dragged, and two editors at once are told of each other.
+// What is written is saved by itself, and two editors at once are told of each other.
 // Every form works without this script; it only sends the same forms.
 const saving = document.getElementById("saving");
 const slot = saving.dataset.slot;
@@ -316,72 +316,6 @@ addEventListener("pagehide", () => {
     post(form, new URLSearchParams(new FormData(form)), { keepalive: true });
   }
 });
-
-// Drag a story by its number, or press Alt with an arrow anywhere in it.
-const cards = [...document.querySelectorAll(".card")];
-let dragged = null;
-for (const card of cards) {
-  const number = card.querySelector(".number");
-  number.draggable = true;
-  number.title = "Drag it, or press Alt with ↑ or ↓";
-  number.addEventListener("dragstart", (event) => {
-    dragged = card;
-    card.classList.add("held");
-    event.dataTransfer.effectAllowed = "move";
-    event.dataTransfer.setData("text/plain", card.dataset.page);
-    event.dataTransfer.setDragImage(card, 20, 20);
-  });
-  number.addEventListener("dragend", () => {
-    dragged = null;
-    for (const each of cards) each.classList.remove("held", "over");
-  });
-  card.addEventListener("dragover", (event) => {
-    if (!dragged || dragged === card) return;
-    event.preventDefault();
-    for (const each of cards) each.classList.toggle("over", each === card);
-  });
-  card.addEventListener("drop", (event) => {
-    if (!dragged || dragged === card) return;
-    event.preventDefault();
-    const form = dragged.querySelector("form.doing");
-    form.elements.to.value = card.dataset.place;
-    const move = document.createElement("button");
-    move.name = "what";
-    move.value = "move";
-    move.hidden = true;
-    form.append(move);
-    form.requestSubmit(move);
-  });
-  card.addEventListener("keydown", (event) => {
-    const way = event.altKey && { ArrowUp: "up", ArrowDown: "down" }[event.key];
-    const button = way && card.querySelector(`.doing [value=${way}]`);
-    if (!button || button.disabled) return;
-    event.preventDefault();
-    sessionStorage.setItem("desk moved", card.dataset.page);
-    button.form.requestSubmit(button);
-  });
-}
-for (const choice of document.querySelectorAll("[data-what=move]")) {
-  choice.addEventListener("change", () => {
-    sessionStorage.setItem("desk moved", choice.closest(".card").dataset.page);
-    choice.form.requestSubmit(choice.form.querySelector("[data-moves]"));
-  });
-}
-// The keyboard stays with the story that was moved.
-for (const button of document.querySelectorAll(".card .doing button")) {
-  button.addEventListener("click", () => sessionStorage.setItem("desk moved", button.closest(".card").dataset.page));
-}
-const moved = sessionStorage.getItem("desk moved");
-sessionStorage.removeItem("desk moved");
-const there = moved && cards.find((card) => card.dataset.page === moved);
-if (there) {
-  there.classList.add("moved");
-  // Later than the browser's own jump to what the address names.
-  addEventListener("load", () => {
-    there.querySelector(".doing select").focus({ preventScroll: true });
-    there.scrollIntoView({ block: "start" });
-  });
-}
 
 // Who else is here, and what they have changed since this page was loaded.
 async function look() {

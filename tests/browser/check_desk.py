@@ -218,17 +218,39 @@ def test_a_story_is_dragged_to_another_place_and_moved_by_the_keyboard(editor: V
     with editor.page.expect_navigation():
         drag(editor, "#s1 .number", "#s3 .bar")
     assert titles(week) == [b, c, a, d, e]
-    editor.page.locator("#s3-title").focus()
+    editor.page.locator("#s3 .number").focus()
     with editor.page.expect_navigation():
         editor.page.keyboard.press("Alt+ArrowUp")
     assert titles(week) == [b, a, c, d, e]
+    expect(editor.page.get_by_role("button", name="Story 2: drag it, or press Alt with the arrows")).to_be_focused()
     with editor.page.expect_navigation():
-        editor.page.locator("#s2-to").select_option("5")
-    assert titles(week) == [b, c, d, e, a]
-    with editor.page.expect_navigation():
-        editor.page.locator("#s5-to").select_option("2")
-    assert titles(week) == [b, a, c, d, e]
-    expect(editor.page.locator("#s2-to")).to_be_focused()
+        editor.page.keyboard.press("Alt+ArrowDown")
+    assert titles(week) == [b, c, a, d, e]
+    press(editor, "#s3 [value=up]")
+    expect(editor.page.locator("#s2 [value=up]")).to_be_focused()
+    press(editor, "#s2 [value=up]")
+    assert titles(week) == [a, b, c, d, e]
+    expect(editor.page.locator("#s1 .number")).to_be_focused()
+
+
+def test_the_arrows_belong_to_the_field_that_one_is_in(editor: Visit, week: House) -> None:
+    before = titles(week)
+    editor.page.locator("#s3 .number").focus()
+    editor.page.keyboard.press("Enter")
+    expect(editor.page.locator("#s3-to")).to_be_focused()
+    for field in ("#s3-title", "#s3-to", "#s3-summary"):
+        editor.page.locator(field).focus()
+        for key in ("Alt+ArrowUp", "Alt+ArrowDown", "Escape"):
+            editor.page.keyboard.press(key)
+    editor.page.locator("#s3-to").focus()
+    editor.page.keyboard.press("ArrowDown")
+    editor.page.wait_for_timeout(500)
+    assert titles(week) == before
+    expect(editor.page.locator("#s3-to")).to_have_value("4")
+    press(editor, "#s3 [value=move]")
+    a, b, c, d, e = before
+    assert titles(week) == [a, b, d, c, e]
+    expect(editor.page.locator("#s4 [value=move]")).to_be_focused()
 
 
 def drag(visit: Visit, what: str, where: str) -> None:

@@ -52,7 +52,8 @@ WRONG = "no such password here"
 # What answers to GET and is no page.
 NOT_PAGES = {
     "/public.css", "/newsroom.css", "/import.js", "/people.js", "/icon.svg", "/healthz", "/preview.css", "/preview.js",
-    "/desk.css", "/desk.js", f"{DESK}/x/news", "/changes", "/issue.txt", f"{PEOPLE}/export.x", f"{PEOPLE}/x/all.json",
+    "/desk.css", "/desk.js", "/desk-order.js", f"{DESK}/x/news", "/changes",
+    "/issue.txt", f"{PEOPLE}/export.x", f"{PEOPLE}/x/all.json",
 }  # fmt: skip
 
 Go = Callable[[Visit], object]
