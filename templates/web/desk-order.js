@@ -56,9 +56,10 @@ for (const card of cards) {
 function goOnAt(card, what) {
   sessionStorage.setItem("desk goes on at", JSON.stringify([card.dataset.page, what]));
 }
-for (const button of document.querySelectorAll(".card .doing button")) {
-  button.addEventListener("click", () => goOnAt(button.closest(".card"), button.value));
-}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest(".card .doing button");
+  if (button) goOnAt(button.closest(".card"), button.value);
+});
 const [moved, by] = JSON.parse(sessionStorage.getItem("desk goes on at")) ?? [];
 sessionStorage.removeItem("desk goes on at");
 const there = moved && cards.find((card) => card.dataset.page === moved);

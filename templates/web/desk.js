@@ -254,12 +254,28 @@ async function refresh() {
   const looked = (own ? page : document).querySelector("[data-digest]");
   const digest = looked ? looked.value : "";
   for (const live of document.querySelectorAll("[data-live]")) {
-    const anew = page.getElementById(live.id);
-    if (anew && !live.contains(document.activeElement)) live.innerHTML = anew.innerHTML;
+    const anew = sameIn(page, live);
+    if (anew && !isInUse(live)) live.innerHTML = anew.innerHTML;
   }
   for (const field of document.querySelectorAll("[data-digest]")) if (digest) field.value = digest;
-  const sight = document.getElementById("sight");
-  if (sight) sight.src = sight.getAttribute("src");
+  const [sight, sees] = [document, page].map((each) => each.getElementById("sight"));
+  if (sight && sees && sight.dataset.digestOf !== sees.dataset.digestOf) {
+    sight.dataset.digestOf = sees.dataset.digestOf;
+    sight.src = sight.getAttribute("src");
+  }
+}
+// Others may have moved the stories since, so a part of one is found by its story.
+function sameIn(page, live) {
+  const card = live.closest(".card");
+  if (!card) return page.getElementById(live.id);
+  const same = [...page.querySelectorAll(".card")].find((each) => each.dataset.page === card.dataset.page);
+  return same?.querySelector(`[data-live=${live.dataset.live}]`);
+}
+function isInUse(part) {
+  const touched = [...part.querySelectorAll("input")].some(
+    (field) => field.value !== field.defaultValue || field.checked !== field.defaultChecked,
+  );
+  return touched || part.contains(document.activeElement) || part.querySelector("details[open]") !== null;
 }
 
 async function saveAll() {
@@ -302,14 +318,29 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (event.defaultPrevented || passing || !forms.some((each) => changed(each).length || underway.has(each))) return;
   event.preventDefault();
-  const submitter = event.submitter;
-  if (await saveAll()) {
-    passing = true;
-    if (form.isConnected) form.requestSubmit(submitter && submitter.isConnected ? submitter : undefined);
-    else location.reload();
-    passing = false;
+  const pressed = event.submitter;
+  const card = form.closest(".card");
+  if (!(await saveAll())) return;
+  const button = pressed.isConnected ? pressed : buttonLike(pressed, form.action, card ?? document);
+  if (!button) {
+    say("The page has changed: look again and press it again.", true);
+    return;
   }
+  passing = true;
+  button.form.requestSubmit(button);
+  passing = false;
 });
+// Not every browser gives a pressed button the focus, so its part may have been made anew meanwhile. What it then
+// approves is no other: `refresh` gives it the digest of what was looked at, or of what was written here.
+function buttonLike(pressed, action, where) {
+  return [...where.querySelectorAll("button")].find(
+    (each) =>
+      each.form?.action === action &&
+      each.name === pressed.name &&
+      each.value === pressed.value &&
+      each.textContent === pressed.textContent,
+  );
+}
 addEventListener("pagehide", () => {
   for (const form of forms) {
     if (!changed(form).length || isAsked(form) || !form.checkValidity()) continue;

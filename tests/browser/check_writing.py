@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from pipeline import edit
-from tests.browser.desk import DESK, IS_SAVED, draft, edit_elsewhere, press, state, until, write
+from tests.browser.desk import DESK, IS_SAVED, TESTER, draft, edit_elsewhere, press, state, titles, until, write
 from tests.browser.street import House, Visit, visiting
 from tests.test_door import ED
 
@@ -225,3 +225,62 @@ def test_what_the_server_will_not_take_is_kept_here(editor: Visit, week: House) 
     editor.go(DESK)
     until(lambda: draft(week).issue.lines[0].why == "Not lost")
     editor.forgives(TOO_OLD)
+
+
+def test_what_follows_from_writing_in_a_story_is_shown_at_once(editor: Visit, week: House) -> None:
+    card = editor.page.locator("#s2")
+    expect(card.locator(".told strong")).to_have_count(0)
+    write(editor, "#s2-title", "A better title")
+    expect(card.locator(".told strong")).to_have_text("pinned")
+    expect(card.get_by_role("button", name="Unpin 2")).to_be_visible()
+    press(editor, "#s2 [value='own words']")
+    assert titles(week)[1] != "A better title"
+
+
+def test_what_somebody_has_opened_or_ticked_is_not_taken_away(editor: Visit, week: House) -> None:
+    editor.page.locator("summary", has_text="Send a test").click()
+    editor.page.get_by_role("checkbox", name=TESTER).check()
+    editor.page.locator("summary", has_text="Hold").click()
+    editor.page.locator("#why-hold").fill("The lawyers read it")
+    write(editor, "#s2-title", "A better title")
+    expect(editor.page.locator("#short")).to_contain_text("A better title")
+    expect(editor.page.locator("#why-hold")).to_have_value("The lawyers read it")
+    expect(editor.page.get_by_role("checkbox", name=TESTER)).to_be_checked()
+    editor.press("Hold it").sees("The lawyers read it")
+    assert state(week) == "held"
+
+
+def test_the_issue_is_fetched_again_only_when_it_has_changed(editor: Visit, week: House) -> None:
+    fetched: list[str] = []
+    editor.page.on("request", lambda request: fetched.append(request.url) if request.url.endswith("/issue") else None)
+    same = draft(week).issue.lines[0].title
+    editor.page.locator("#s1-title").fill(f"{same}  ")
+    expect(editor.page.locator("#saving")).to_have_text("Saved.")
+    editor.page.wait_for_timeout(1_500)
+    assert fetched == []
+    write(editor, "#s1-title", "A better title")
+    expect(editor.page.frame_locator("#sight").get_by_text("A better title").first).to_be_visible()
+    assert len(fetched) == 1
+
+
+# Safari, and Firefox on a Mac, give a button that is pressed no focus.
+NO_FOCUS = "addEventListener('mousedown', (event) => event.target.closest('button') && event.preventDefault())"
+
+
+def test_a_button_that_was_made_anew_meanwhile_is_pressed_all_the_same(editor: Visit, week: House) -> None:
+    editor.page.evaluate(NO_FOCUS)
+    editor.page.locator("#s1-why").fill("Typed and approved at once")
+    editor.page.evaluate("document.activeElement.blur()")
+    editor.press("Approve")
+    assert (state(week), draft(week).issue.lines[0].why) == ("approved", "Typed and approved at once")
+
+
+def test_a_button_that_is_gone_meanwhile_is_not_pressed(editor: Visit, week: House) -> None:
+    editor.page.evaluate(NO_FOCUS)
+    editor.page.locator("#s1-why").fill("Typed and pinned at once")
+    editor.page.evaluate("document.activeElement.blur()")
+    editor.page.locator("#s1 [value=pin]").click()
+    expect(editor.page.locator("#saving")).to_have_text("The page has changed: look again and press it again.")
+    assert draft(week).issue.lines[0].why == "Typed and pinned at once"
+    press(editor, "#s1 [value=unpin]")
+    expect(editor.page.locator("#s1 [value=pin]")).to_be_visible()
