@@ -4,13 +4,17 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 import requests
 
 from pipeline import edit
 from pipeline import publish as route
-from tests.conftest import World
+from pipeline.books import JobRow
+from pipeline.errors import ContentError, Problem
+from pipeline.serve import EVERY
+from tests.conftest import World, by_reader_time
 from tests.serving import serving
 from tests.test_door import ED, Browser, furnish
 from tests.test_staff import CHIEF
@@ -143,3 +147,27 @@ def test_a_page_that_asks_for_news_by_itself_keeps_no_session_alive(page: Page) 
         page.world.clock.wait(60 * 60)
         last = page.browser.get(f"{DESK}/news?after=0", **SCRIPT).status_code
     assert last == 401
+
+
+def test_what_is_said_of_a_slot_keeps_its_capitals(local_world: World) -> None:
+    local_world.newsroom = by_reader_time(local_world.newsroom)
+    with serving(furnish(local_world).app) as url:
+        browser = Browser(url).sign_in(CHIEF)
+        for path in (DESK, "/newsroom/slots"):
+            assert re.search(r">Each reader&#39;s own 09:00, the last at [-0-9]+ 21:00 UTC\.<", browser.get(path).text), path
+
+
+def test_each_mistake_of_the_newsroom_stands_on_a_line_of_its_own(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draft(*_: object) -> None:
+        raise ContentError([Problem("here", "wrong"), Problem("there", "wrong too")])
+
+    monkeypatch.setattr(route, "draft", draft)
+    assert '<p class="trouble lines" role="alert">here: wrong\nthere: wrong too</p>' in page.browser.get(DESK).text
+    assert ".lines { white-space: pre-line; }" in page.browser.get("/newsroom.css").text
+
+
+def test_the_calendar_says_how_often_it_is_looked_whether_an_issue_is_due(page: Page) -> None:
+    with page.world.database.write() as session:
+        session.add(JobRow(name="publish", began_at=page.world.clock()))
+    assert timedelta(seconds=10) == EVERY
+    assert "every ten seconds" in page.browser.get("/newsroom/slots").text
