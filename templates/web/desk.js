@@ -51,6 +51,11 @@ function remember(form) {
     }
   }
 }
+// The server keeps a text without the blanks that say nothing.
+function isSame(one, other) {
+  const [a, b] = [one, other].map((text) => text.trim().split(/\s+/).join(" "));
+  return a === b;
+}
 function restore(form) {
   for (const field of fields(form)) {
     const was = form.elements[`was_${field.name}`].value;
@@ -58,9 +63,8 @@ function restore(form) {
     try {
       const kept = JSON.parse(localStorage.getItem(key));
       const lost = () => JSON.parse(localStorage.getItem(`${key} lost`)) ?? [];
-      if (kept && kept.was !== was) {
-        // It is saved without the blanks around it.
-        if (kept.now.trim() !== was) localStorage.setItem(`${key} lost`, JSON.stringify([...lost(), kept.now]));
+      if (kept && !isSame(kept.was, was)) {
+        if (!isSame(kept.now, was)) localStorage.setItem(`${key} lost`, JSON.stringify([...lost(), kept.now]));
         localStorage.removeItem(key);
       } else if (kept) {
         field.value = kept.now;
