@@ -60,7 +60,7 @@ check-smtp: .venv/dev ## an issue through real mail servers and back (root, Debi
 
 test-browser: .venv/dev ## readers and admins in Chromium, and axe on every page (FRIDAY_SHOTS=DIR keeps pictures)
 	@tests/browser/install.sh
-	@$(BIN)/pytest -n auto tests/browser/check_flows.py tests/browser/check_desk.py tests/browser/check_pages.py $(ARGS)
+	@$(BIN)/pytest -n auto tests/browser/check_flows.py tests/browser/check_desk.py tests/browser/check_writing.py tests/browser/check_pages.py $(ARGS)
 
 crash: .venv/dev ## senders killed N times (1,000), then single misfortunes
 	@tests/trials/install.sh

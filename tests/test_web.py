@@ -239,7 +239,7 @@ def test_the_public_pages_answer_to_their_own_host_and_to_loopback_only(public: 
 def test_nothing_of_the_newsroom_is_public(ready: World) -> None:
     paths = {getattr(each, "path", "") for each in public_app(ready.newsroom).routes}
     before_the_door = {path for path in paths if not lies_below(path, "/newsroom")}
-    files = {"/public.css", "/newsroom.css", "/desk.css", "/desk.js", "/import.js", "/people.js", "/icon.svg"}
+    files = {"/public.css", "/newsroom.css", "/desk.css", "/desk.js", "/desk-order.js", "/import.js", "/people.js", "/icon.svg"}
     of_readers = {"/subscribe", "/c/{token}", "/p/{token}", "/u/{token}"}
     assert before_the_door == {"/", "/issues/{slot}", "/hooks/{provider}", "/healthz", *of_readers, *files}
 

@@ -4,13 +4,17 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 import requests
 
 from pipeline import edit
 from pipeline import publish as route
-from tests.conftest import World
+from pipeline.books import JobRow
+from pipeline.errors import ContentError, Problem
+from pipeline.serve import EVERY
+from tests.conftest import World, by_reader_time
 from tests.serving import serving
 from tests.test_door import ED, Browser, furnish
 from tests.test_staff import CHIEF
@@ -121,3 +125,49 @@ def test_one_s_own_words_may_be_written_on_though_another_came_in_between(page: 
     written = page.change("head", preheader="Mine", was_preheader="").json()["written"]
     again = page.change("head", preheader="Mine, longer", was_preheader="Mine", told=str(written["preheader"]))
     assert (again.status_code, heads(page.world)) == (200, ("Ed's subject", "Mine, longer"))
+
+
+def test_what_was_written_before_the_conflict_is_told_with_it(page: Page, ed: edit.Desk) -> None:
+    ed.head("preheader", "Ed's preheader")
+    refused = page.change("head", subject="Mine", was_subject="", preheader="Mine too", was_preheader="")
+    assert (refused.status_code, refused.json()["field"], list(refused.json()["written"])) == (409, "preheader", ["subject"])
+
+
+@pytest.mark.parametrize(("note", "other_way"), [("My note", "Keep theirs, save the rest"), ("", "Keep what is there")])
+def test_without_scripts_the_rest_is_saved_where_there_is_any(page: Page, ed: edit.Desk, note: str, other_way: str) -> None:
+    ed.head("preheader", "Ed's preheader")
+    form = {name: page.hidden(name) for name in ("csrf", "seen", "line_up")}
+    form |= {"what": "head", "subject": "Mine", "was_subject": "", "preheader": "Mine too", "was_preheader": ""}
+    answer = page.browser.post(f"{DESK}/change", form | {"note": note, "was_note": ""})
+    assert re.findall(r"Write mine over it|Keep [\w ,]+", answer.text) == ["Write mine over it", other_way]
+
+
+def test_a_page_that_asks_for_news_by_itself_keeps_no_session_alive(page: Page) -> None:
+    for _ in range(13):
+        page.world.clock.wait(60 * 60)
+        last = page.browser.get(f"{DESK}/news?after=0", **SCRIPT).status_code
+    assert last == 401
+
+
+def test_what_is_said_of_a_slot_keeps_its_capitals(local_world: World) -> None:
+    local_world.newsroom = by_reader_time(local_world.newsroom)
+    with serving(furnish(local_world).app) as url:
+        browser = Browser(url).sign_in(CHIEF)
+        for path in (DESK, "/newsroom/slots"):
+            assert re.search(r">Each reader&#39;s own 09:00, the last at [-0-9]+ 21:00 UTC\.<", browser.get(path).text), path
+
+
+def test_each_mistake_of_the_newsroom_stands_on_a_line_of_its_own(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draft(*_: object) -> None:
+        raise ContentError([Problem("here", "wrong"), Problem("there", "wrong too")])
+
+    monkeypatch.setattr(route, "draft", draft)
+    assert '<p class="trouble lines" role="alert">here: wrong\nthere: wrong too</p>' in page.browser.get(DESK).text
+    assert ".lines { white-space: pre-line; }" in page.browser.get("/newsroom.css").text
+
+
+def test_the_calendar_says_how_often_it_is_looked_whether_an_issue_is_due(page: Page) -> None:
+    with page.world.database.write() as session:
+        session.add(JobRow(name="publish", began_at=page.world.clock()))
+    assert timedelta(seconds=10) == EVERY
+    assert "every ten seconds" in page.browser.get("/newsroom/slots").text

@@ -87,7 +87,8 @@ class Visitors:
 def add_desk(app: FastAPI, frame: Frame) -> None:
     """Add the desk, and the calendar of slots, to the newsroom."""
     newsroom, visitors = frame.newsroom, Visitors()
-    for name in ("desk.css", "desk.js"):
+    frame.door.is_asked_by_itself(rf"{DESK}/[^/]+/news")
+    for name in ("desk.css", "desk.js", "desk-order.js"):
         serve_file(app, newsroom.config.templates, name)
 
     def slot_of(name: str) -> Slot:
@@ -194,11 +195,11 @@ def _add_changes(app: FastAPI, frame: Frame, slot_of: Callable[[str], Slot], sho
             "title": (title, was_title), "summary": (summary, was_summary), "why": (why, was_why),
             "subject": (subject, was_subject), "preheader": (preheader, was_preheader), "note": (note, was_note),
         }  # fmt: skip
-        asked = Asked(what, page, other, place, to, texts)
+        asked, written = Asked(what, page, other, place, to, texts), dict[str, int]()
         try:
-            written = _do(desk, asked)
+            _do(desk, asked, written)
         except EditedMeanwhile as error:
-            return _conflict(request, frame, desk, asked, error)
+            return _conflict(request, frame, desk, asked, error, written)
         except (UsageError, DecisionNeeded, ContentError) as error:
             said = CLOSED if isinstance(error, Closed) else _sentence(error)
             if _is_script(request):
@@ -217,13 +218,13 @@ def _seen(desk: Desk, done: Sequence[Deed], written: Collection[int]) -> int:
     return done[-1].id if done and all(deed.id in known for deed in done if deed.id > seen) else seen
 
 
-def _do(desk: Desk, asked: "Asked") -> dict[str, int]:
-    """Change what is asked for; the rows of the words that were kept, by their fields."""
-    if asked.what == "words":
-        return {name: desk.tell(asked.page, name, asked.texts[name][0]) for name in asked.changed(STORY_FIELDS)}
-    if asked.what == "head":
-        return {name: desk.head(name, asked.texts[name][0]) for name in asked.changed(HEAD_FIELDS)}
+def _do(desk: Desk, asked: "Asked", written: dict[str, int]) -> None:
+    """Change what is asked for; `written` takes the rows of the words that are kept, by their fields."""
     changes: dict[str, Callable[[], object]] = {
+        "words": lambda: written.update(
+            (name, desk.tell(asked.page, name, asked.texts[name][0])) for name in asked.changed(STORY_FIELDS)
+        ),
+        "head": lambda: written.update((name, desk.head(name, asked.texts[name][0])) for name in asked.changed(HEAD_FIELDS)),
         "own words": lambda: [desk.tell(asked.page, name, None) for name in STORY_FIELDS],
         "own head": lambda: [desk.head(name, None) for name in HEAD_FIELDS],
         "move": lambda: desk.move(asked.page, asked.to),
@@ -241,7 +242,6 @@ def _do(desk: Desk, asked: "Asked") -> dict[str, int]:
     if asked.what not in changes:
         raise UsageError("that is nothing that can be done at a desk: load the page again")
     changes[asked.what]()
-    return {}
 
 
 def _back(slot: Slot, done: Sequence[Deed], anchor: str = "") -> Response:
@@ -283,7 +283,9 @@ def _said(name: str, text: str) -> str | None:
         return text
 
 
-def _conflict(request: Request, frame: Frame, desk: Desk, asked: Asked, error: EditedMeanwhile) -> Response:
+def _conflict(
+    request: Request, frame: Frame, desk: Desk, asked: Asked, error: EditedMeanwhile, written: Mapping[str, int]
+) -> Response:
     """Show what somebody else has written meanwhile beside what was to be written over it."""
     theirs = error.deed.about.get("text")
     # Nothing was written by whoever wanted to take something back.
@@ -291,11 +293,14 @@ def _conflict(request: Request, frame: Frame, desk: Desk, asked: Asked, error: E
     mine = asked.texts[name][0] if name else ""
     trouble = f"{_who(desk, error.deed)} changed that meanwhile."
     if _is_script(request):
-        return JSONResponse({"trouble": trouble, "field": name, "theirs": theirs, "told": error.deed.id}, 409)
+        return JSONResponse(
+            {"trouble": trouble, "field": name, "theirs": theirs, "told": error.deed.id, "written": written}, 409
+        )
+    fields = {"words": STORY_FIELDS, "head": HEAD_FIELDS}.get(asked.what, ())
     return frame.page(
         request, "desk-conflict.html", 409, slot=desk.slot, by=_who(desk, error.deed), at=_at(desk.newsroom, error.deed.at),
         field=name, theirs=theirs, mine=mine, asked=asked, seen=desk.seen, told=sorted({*desk.told, error.deed.id}),
-        line_up=json.dumps(desk.line_up or ()),
+        line_up=json.dumps(desk.line_up or ()), rest={*asked.changed(fields)} - {name, *written},
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import logging
 import math
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -86,12 +87,17 @@ class Door:
         self.throttle = Throttle()
         self._own = Own.of(newsroom.masthead.base_url)
         self._room = {"/hooks": HOOK_BYTES}
+        self._by_itself: list[re.Pattern[str]] = []
         # Their turn is waited for here and not in the threads that everybody else is served by.
         self._verifying = anyio.CapacityLimiter(staff.VERIFIED_AT_ONCE)
 
     def make_room(self, path: str, most: int) -> None:
         """Let a path and what lies below it take more bytes than a form: a file that is brought in."""
         self._room[path] = most
+
+    def is_asked_by_itself(self, path: str) -> None:
+        """Say of paths, by a pattern, that open pages ask for them though nobody is there: that keeps no session alive."""
+        self._by_itself.append(re.compile(path))
 
     def most_bytes(self, path: str) -> int:
         """How many bytes may come to a path."""
@@ -135,7 +141,8 @@ class Door:
             return None
         with self.newsroom.database.read() as session:
             guest = staff.whose(session, secret, now)
-        if guest and now - guest.seen_at >= staff.SEEN_EVERY:
+        by_itself = any(each.fullmatch(request.url.path) for each in self._by_itself)
+        if guest and not by_itself and now - guest.seen_at >= staff.SEEN_EVERY:
             # A database that a long import keeps busy is no reason to show no page.
             with suppress(OperationalError), self.newsroom.database.write() as session:
                 staff.seen(session, secret, now)

@@ -1,4 +1,4 @@
-// What is written is saved by itself, stories are dragged, and two editors at once are told of each other.
+// What is written is saved by itself, and two editors at once are told of each other.
 // Every form works without this script; it only sends the same forms.
 const saving = document.getElementById("saving");
 const slot = saving.dataset.slot;
@@ -21,6 +21,7 @@ if (location.search) history.replaceState(null, "", location.pathname + location
 const forms = editing ? [...document.querySelectorAll("[data-autosave]")] : [];
 const timers = new Map();
 const underway = new Map();
+let isOut = false;
 
 function fields(form) {
   return [...form.elements].filter((field) => form.elements[`was_${field.name}`]);
@@ -28,9 +29,11 @@ function fields(form) {
 function changed(form) {
   return fields(form).filter((field) => field.value !== form.elements[`was_${field.name}`].value);
 }
+function pageOf(form) {
+  return form.elements.page ? form.elements.page.value : "";
+}
 function keyOf(form, field) {
-  const page = form.elements.page ? form.elements.page.value : "";
-  return `desk ${slot} ${page} ${field.name}`;
+  return `desk ${slot} ${pageOf(form)} ${field.name}`;
 }
 function say(text, failed = false) {
   saving.textContent = text;
@@ -48,26 +51,58 @@ function remember(form) {
     }
   }
 }
+// The server keeps a text without the blanks that say nothing.
+function isSame(one, other) {
+  const [a, b] = [one, other].map((text) => text.trim().split(/\s+/).join(" "));
+  return a === b;
+}
 function restore(form) {
   for (const field of fields(form)) {
     const was = form.elements[`was_${field.name}`].value;
-    let kept = null;
+    const key = keyOf(form, field);
     try {
-      kept = JSON.parse(localStorage.getItem(keyOf(form, field)));
+      const kept = JSON.parse(localStorage.getItem(key));
+      const lost = () => JSON.parse(localStorage.getItem(`${key} lost`)) ?? [];
+      if (kept && !isSame(kept.was, was)) {
+        if (!isSame(kept.now, was)) localStorage.setItem(`${key} lost`, JSON.stringify([...lost(), kept.now]));
+        localStorage.removeItem(key);
+      } else if (kept) {
+        field.value = kept.now;
+        later(form, 0);
+      }
+      for (const text of lost()) offer(field, text, `${key} lost`);
     } catch {
       return;
     }
-    if (kept && kept.was === was && kept.now !== was) {
-      field.value = kept.now;
-      later(form, 0);
-    } else if (kept) {
-      localStorage.removeItem(keyOf(form, field));
-    }
   }
 }
+// Another wrote here since, so what was kept is not put in their place by itself.
+function offer(field, text, key) {
+  const forget = () => {
+    const lost = JSON.parse(localStorage.getItem(key)).filter((each) => each !== text);
+    if (lost.length) localStorage.setItem(key, JSON.stringify(lost));
+    else localStorage.removeItem(key);
+  };
+  box(field, "kept", `You wrote this here and it was not saved: “${text}”`, {
+    "Use it": () => {
+      put(field, text);
+      forget();
+    },
+    "Forget it": forget,
+  });
+}
+function put(field, text) {
+  field.value = text;
+  field.dispatchEvent(new Event("input"));
+}
 
+// Whoever is asked whose words stay is not asked again before they have answered.
+function isAsked(form) {
+  return form.querySelector(".asked") !== null;
+}
 function later(form, pause = PAUSE) {
   clearTimeout(timers.get(form));
+  if (isAsked(form)) return;
   timers.set(form, setTimeout(() => save(form), pause));
 }
 
@@ -78,6 +113,10 @@ async function save(form) {
     await underway.get(form);
   }
   if (!changed(form).length) return true;
+  if (isAsked(form)) {
+    say("Say first whose words stay.", true);
+    return false;
+  }
   if (!form.checkValidity()) {
     say("A title cannot be empty.", true);
     return false;
@@ -93,61 +132,94 @@ async function save(form) {
   return done;
 }
 
+function post(form, body, more = {}) {
+  const asked = { method: "POST", body, headers: { Accept: "application/json" }, ...more };
+  return fetch(form.action, asked).catch(() => null);
+}
+// Whoever has signed in on another page has a session with another token.
+async function takeToken() {
+  const page = await fetchPage();
+  const token = page && page.querySelector("[name=csrf]").value;
+  for (const field of document.querySelectorAll("[name=csrf]")) if (token) field.value = token;
+  return token;
+}
+
 async function send(form, body, sent) {
-  let answer = null;
-  try {
-    answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
-  } catch {
-    answer = null;
+  let answer = await post(form, body);
+  if (answer && answer.status === 403) {
+    const token = await takeToken();
+    if (token) {
+      body.set("csrf", token);
+      answer = await post(form, body);
+    }
   }
   if (!answer || answer.status >= 500 || answer.status === 401) {
-    const out = answer && answer.status === 401;
-    say(out ? "Not saved: you are signed out. Sign in on another page." : "Not saved yet. It is kept here and tried again.", true);
+    isOut = answer?.status === 401;
+    say(isOut ? "Not saved: you are signed out. Sign in on another page." : "Not saved yet. It is kept here and tried again.", true);
     later(form, TRY_AGAIN);
     return false;
   }
   const said = await answer.json().catch(() => ({}));
+  for (const [name, row] of Object.entries(said.written ?? {})) {
+    form.elements[`was_${name}`].value = sent[name];
+    tell(form, name, row);
+  }
   if (answer.status === 409 && said.field) return ask(form, said);
   if (!answer.ok) {
-    say(said.trouble || said.detail || "It could not be saved. Load the page again.", true);
+    say(`${said.trouble || said.detail || "It could not be saved. Load the page again."} What you wrote is kept here.`, true);
     return false;
   }
   for (const [name, value] of Object.entries(sent)) form.elements[`was_${name}`].value = value;
   remember(form);
-  for (const [name, row] of Object.entries(said.written)) tell(form, name, row);
   know(said.seen);
   say("Saved.");
   await refresh();
   return true;
 }
 
+// A question at a field, and what may be answered.
+function box(field, name, text, answers) {
+  const made = document.createElement("div");
+  made.className = `trouble ${name}`;
+  made.setAttribute("role", "alert");
+  const asked = document.createElement("p");
+  asked.textContent = text;
+  made.append(asked);
+  for (const [label, act] of Object.entries(answers)) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = made.querySelector("button") ? "plain" : "";
+    button.textContent = label;
+    button.addEventListener("click", async () => {
+      await act();
+      made.remove();
+      field.focus();
+      later(field.form, 0);
+    });
+    made.append(button, " ");
+  }
+  field.after(made);
+}
+
 function ask(form, said) {
   const field = form.elements[said.field];
-  const box = document.createElement("div");
-  box.className = "trouble";
-  box.setAttribute("role", "alert");
-  const text = document.createElement("p");
-  text.textContent = `${said.trouble} It says now: “${said.theirs ?? "its own words again"}”.`;
-  const mine = document.createElement("button");
-  mine.type = "button";
-  mine.textContent = "Write mine over it";
-  const theirs = document.createElement("button");
-  theirs.type = "button";
-  theirs.className = "plain";
-  theirs.textContent = "Keep theirs";
-  box.append(text, mine, " ", theirs);
-  field.after(box);
   say("");
-  mine.addEventListener("click", () => {
-    box.remove();
-    tell(form, said.field, said.told);
-    later(form, 0);
-  });
-  theirs.addEventListener("click", () => {
-    for (const each of fields(form)) localStorage.removeItem(keyOf(form, each));
-    location.reload();
+  form.querySelector(".asked")?.remove();
+  box(field, "asked", `${said.trouble} It says now: “${said.theirs ?? "its own words again"}”.`, {
+    "Write mine over it": () => tell(form, said.field, said.told),
+    "Keep theirs": async () => {
+      const theirs = said.theirs ?? (await ownWords(form, said.field));
+      form.elements[`was_${said.field}`].value = theirs;
+      tell(form, said.field, said.told);
+      put(field, theirs);
+    },
   });
   return false;
+}
+async function ownWords(form, name) {
+  const page = await fetchPage();
+  const same = page && [...page.querySelectorAll("[data-autosave]")].find((each) => pageOf(each) === pageOf(form));
+  return (same ?? form).elements[`was_${name}`].value;
 }
 
 // A field may be written over though it has a later row than what was seen: one's own, or one that was told of.
@@ -170,22 +242,44 @@ function know(seen) {
   for (const field of document.querySelectorAll("input[name=seen]:not([data-digest])")) field.value = seen;
 }
 
+// The desk as it is now, or null where there is none to be had.
+async function fetchPage() {
+  const answer = await fetch(location.pathname).catch(() => null);
+  const page = answer && answer.ok && new DOMParser().parseFromString(await answer.text(), "text/html");
+  return page && page.getElementById("saving") ? page : null;
+}
+
 async function refresh() {
   // What follows from a change is made by the server: fetch the page and take over what is not written in.
-  const answer = await fetch(location.pathname).catch(() => null);
-  if (!answer || !answer.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = await fetchPage();
+  if (!page) return;
   // What is approved is what was looked at: what others did meanwhile is looked at after the page was loaded anew.
   const own = Number(page.getElementById("saving").dataset.others) <= Number(saving.dataset.seen);
   const looked = (own ? page : document).querySelector("[data-digest]");
   const digest = looked ? looked.value : "";
   for (const live of document.querySelectorAll("[data-live]")) {
-    const anew = page.getElementById(live.id);
-    if (anew && !live.contains(document.activeElement)) live.innerHTML = anew.innerHTML;
+    const anew = sameIn(page, live);
+    if (anew && !isInUse(live)) live.innerHTML = anew.innerHTML;
   }
   for (const field of document.querySelectorAll("[data-digest]")) if (digest) field.value = digest;
-  const sight = document.getElementById("sight");
-  if (sight) sight.src = sight.getAttribute("src");
+  const [sight, sees] = [document, page].map((each) => each.getElementById("sight"));
+  if (sight && sees && sight.dataset.digestOf !== sees.dataset.digestOf) {
+    sight.dataset.digestOf = sees.dataset.digestOf;
+    sight.src = sight.getAttribute("src");
+  }
+}
+// Others may have moved the stories since, so a part of one is found by its story.
+function sameIn(page, live) {
+  const card = live.closest(".card");
+  if (!card) return page.getElementById(live.id);
+  const same = [...page.querySelectorAll(".card")].find((each) => each.dataset.page === card.dataset.page);
+  return same?.querySelector(`[data-live=${live.dataset.live}]`);
+}
+function isInUse(part) {
+  const touched = [...part.querySelectorAll("input")].some(
+    (field) => field.value !== field.defaultValue || field.checked !== field.defaultChecked,
+  );
+  return touched || part.contains(document.activeElement) || part.querySelector("details[open]") !== null;
 }
 
 async function saveAll() {
@@ -228,105 +322,56 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (event.defaultPrevented || passing || !forms.some((each) => changed(each).length || underway.has(each))) return;
   event.preventDefault();
-  const submitter = event.submitter;
-  if (await saveAll()) {
-    passing = true;
-    if (form.isConnected) form.requestSubmit(submitter && submitter.isConnected ? submitter : undefined);
-    else location.reload();
-    passing = false;
+  const pressed = event.submitter;
+  const card = form.closest(".card");
+  if (!(await saveAll())) return;
+  const button = pressed.isConnected ? pressed : buttonLike(pressed, form.action, card ?? document);
+  if (!button) {
+    say("The page has changed: look again and press it again.", true);
+    return;
   }
+  passing = true;
+  button.form.requestSubmit(button);
+  passing = false;
 });
+// Not every browser gives a pressed button the focus, so its part may have been made anew meanwhile. What it then
+// approves is no other: `refresh` gives it the digest of what was looked at, or of what was written here.
+function buttonLike(pressed, action, where) {
+  return [...where.querySelectorAll("button")].find(
+    (each) =>
+      each.form?.action === action &&
+      each.name === pressed.name &&
+      each.value === pressed.value &&
+      each.textContent === pressed.textContent,
+  );
+}
 addEventListener("pagehide", () => {
   for (const form of forms) {
-    if (!changed(form).length || !form.checkValidity()) continue;
-    fetch(form.action, {
-      method: "POST",
-      body: new URLSearchParams(new FormData(form)),
-      headers: { Accept: "application/json" },
-      keepalive: true,
-    }).catch(() => undefined);
+    if (!changed(form).length || isAsked(form) || !form.checkValidity()) continue;
+    post(form, new URLSearchParams(new FormData(form)), { keepalive: true });
   }
 });
-
-// Drag a story by its number, or press Alt with an arrow anywhere in it.
-const cards = [...document.querySelectorAll(".card")];
-let dragged = null;
-for (const card of cards) {
-  const number = card.querySelector(".number");
-  number.draggable = true;
-  number.title = "Drag it, or press Alt with ↑ or ↓";
-  number.addEventListener("dragstart", (event) => {
-    dragged = card;
-    card.classList.add("held");
-    event.dataTransfer.effectAllowed = "move";
-    event.dataTransfer.setData("text/plain", card.dataset.page);
-    event.dataTransfer.setDragImage(card, 20, 20);
-  });
-  number.addEventListener("dragend", () => {
-    dragged = null;
-    for (const each of cards) each.classList.remove("held", "over");
-  });
-  card.addEventListener("dragover", (event) => {
-    if (!dragged || dragged === card) return;
-    event.preventDefault();
-    for (const each of cards) each.classList.toggle("over", each === card);
-  });
-  card.addEventListener("drop", (event) => {
-    if (!dragged || dragged === card) return;
-    event.preventDefault();
-    const form = dragged.querySelector("form.doing");
-    form.elements.to.value = card.dataset.place;
-    const move = document.createElement("button");
-    move.name = "what";
-    move.value = "move";
-    move.hidden = true;
-    form.append(move);
-    form.requestSubmit(move);
-  });
-  card.addEventListener("keydown", (event) => {
-    const way = event.altKey && { ArrowUp: "up", ArrowDown: "down" }[event.key];
-    const button = way && card.querySelector(`.doing [value=${way}]`);
-    if (!button || button.disabled) return;
-    event.preventDefault();
-    sessionStorage.setItem("desk moved", card.dataset.page);
-    button.form.requestSubmit(button);
-  });
-}
-for (const choice of document.querySelectorAll("[data-what=move]")) {
-  choice.addEventListener("change", () => {
-    sessionStorage.setItem("desk moved", choice.closest(".card").dataset.page);
-    choice.form.requestSubmit(choice.form.querySelector("[data-moves]"));
-  });
-}
-// The keyboard stays with the story that was moved.
-for (const button of document.querySelectorAll(".card .doing button")) {
-  button.addEventListener("click", () => sessionStorage.setItem("desk moved", button.closest(".card").dataset.page));
-}
-const moved = sessionStorage.getItem("desk moved");
-sessionStorage.removeItem("desk moved");
-const there = moved && cards.find((card) => card.dataset.page === moved);
-if (there) {
-  there.classList.add("moved");
-  // Later than the browser's own jump to what the address names.
-  addEventListener("load", () => {
-    there.querySelector(".doing select").focus({ preventScroll: true });
-    there.scrollIntoView({ block: "start" });
-  });
-}
 
 // Who else is here, and what they have changed since this page was loaded.
 async function look() {
-  if (document.visibilityState === "visible") {
-    const answer = await fetch(`/newsroom/desk/${slot}/news?after=${saving.dataset.seen}`, {
-      headers: { Accept: "application/json" },
-    }).catch(() => null);
-    if (answer && answer.status === 401) {
-      say("You are signed out. Sign in on another page: what you write is kept here until then.", true);
-      return;
+  if (document.visibilityState !== "visible") return;
+  const answer = await fetch(`/newsroom/desk/${slot}/news?after=${saving.dataset.seen}`, {
+    headers: { Accept: "application/json" },
+  });
+  if (answer.status === 401) {
+    isOut = true;
+    say("You are signed out. Sign in on another page: what you write is kept here until then.", true);
+  } else if (answer.ok) {
+    if (isOut && (await takeToken())) {
+      isOut = false;
+      say("");
     }
-    if (answer && answer.ok) tellOfOthers(await answer.json());
+    tellOfOthers(await answer.json());
   }
-  setTimeout(look, LOOK);
+}
+function lookAgain() {
+  const again = () => setTimeout(lookAgain, LOOK);
+  look().then(again, again);
 }
 function tellOfOthers(news) {
   const others = document.getElementById("others");
@@ -343,4 +388,4 @@ function tellOfOthers(news) {
   others.append(see, ".");
   others.hidden = false;
 }
-setTimeout(look, LOOK);
+setTimeout(lookAgain, LOOK);

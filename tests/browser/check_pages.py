@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 from sqlmodel import func, select
 
-from pipeline import admit, edit, gate
+from pipeline import admit, edit, gate, place
 from pipeline import publish as route
+from pipeline.books import DeliveryRow, DeliveryState, IssueRow, IssueState, PlaceRow
 from pipeline.edit import HEAD_FIELDS, MOST, STORY_FIELDS, Desk
 from pipeline.web.preview import preview_app
+from pipeline.web.public import public_app
 from subscribers import preferences, roll
 from subscribers.consent import Asked, Proof
 from subscribers.models import Consent, Why
@@ -37,11 +40,11 @@ from tests.browser.street import (
     slow_import,
     visiting,
 )
-from tests.conftest import FRIDAY, ROOT
+from tests.conftest import FRIDAY, ROOT, by_reader_time
 from tests.mail.check import AXE, BAD, RUN_AXE, WCAG, WIDEST, axe_texts
 from tests.serving import serving
 from tests.test_door import ED, every_route
-from tests.test_staff import CHIEF, GOOD, OTHER
+from tests.test_staff import CHEAP, CHIEF, GOOD, OTHER
 
 VIEWS: tuple[tuple[int, Scheme], ...] = ((390, "light"), (390, "dark"), (1280, "light"), (1280, "dark"))
 ADA, BEN, CLEO, DORA = "ada@example.com", "ben@example.com", "cleo@example.org", "dora@example.com"
@@ -52,7 +55,8 @@ WRONG = "no such password here"
 # What answers to GET and is no page.
 NOT_PAGES = {
     "/public.css", "/newsroom.css", "/import.js", "/people.js", "/icon.svg", "/healthz", "/preview.css", "/preview.js",
-    "/desk.css", "/desk.js", f"{DESK}/x/news", "/changes", "/issue.txt", f"{PEOPLE}/export.x", f"{PEOPLE}/x/all.json",
+    "/desk.css", "/desk.js", "/desk-order.js", f"{DESK}/x/news", "/changes",
+    "/issue.txt", f"{PEOPLE}/export.x", f"{PEOPLE}/x/all.json",
 }  # fmt: skip
 
 Go = Callable[[Visit], object]
@@ -209,6 +213,43 @@ def missed(visit: Visit) -> None:
     visit.sign_in()
 
 
+def clashes(visit: Visit) -> None:
+    """Two write the same, without scripts, and one of them something else too."""
+    edits(lambda desk: desk.head("subject", "What they wrote meanwhile"))(visit)
+    words = {"subject": "What was written here", "note": "And a note"}
+    visit.page.evaluate("words => { for (const name in words) document.getElementById(name).value = words[name]; }", words)
+    with visit.page.expect_navigation():
+        visit.page.evaluate("document.getElementById('subject').form.submit()")
+
+
+def moves(visit: Visit) -> None:
+    """The database was at home elsewhere."""
+    newsroom = visit.house.world.newsroom
+    place.settle(newsroom)
+    with newsroom.database.write() as session:
+        session.get_one(PlaceRow, 1).identity = "file/elsewhere/another"
+
+
+def stands(state: IssueState, trouble: str = "", **copies: int) -> Go:
+    """The issue of the slot is under way, with so many copies in each state, and the others accepted."""
+
+    def go(visit: Visit) -> None:
+        world = visit.house.world
+        slot = world.newsroom.schedule.next(world.clock())
+        world.clock.at = slot.at
+        route.publish(world.newsroom, slot)
+        with world.database.write() as session:
+            issue = session.exec(select(IssueRow).where(IssueRow.slot == slot.name)).one()
+            issue.state, issue.trouble, issue.closed_at = state, trouble, None
+            rows = iter(session.exec(select(DeliveryRow).where(DeliveryRow.state == DeliveryState.ACCEPTED)).all())
+            for name, number in copies.items():
+                for row in islice(rows, number):
+                    row.state = DeliveryState(name)
+        visit.sign_in()
+
+    return go
+
+
 def often(times: int, step: Go) -> Go:
     return then(*[step] * times)
 
@@ -301,6 +342,13 @@ SHOWN = [
     Shown(f"{DESK}/x", "skipped", then(decides(gate.skip), at(NEXT)), 200, "desk", CHIEF),
     Shown(f"{DESK}/x", "missed", then(missed, at(NEXT)), 200, "desk", CHIEF),
     Shown(f"{DESK}/x", "sent", at(SENT), who=CHIEF),
+    Shown(f"{DESK}/x", "sending", then(stands(IssueState.SENDING, pending=1), at(NEXT)), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "paused", then(stands(IssueState.PAUSED, "too busy", pending=1), at(NEXT)), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "needs a decision", then(stands(IssueState.NEEDS_DECISION, unknown=1), at(NEXT)), 200, "desk", CHIEF),
+    Shown(f"{DESK}/x", "twice at once", then(at(NEXT), clashes), 409, "desk", CHIEF),
+    Shown(f"{DESK}/x", "by each reader's hour", at(NEXT), 200, "timed", CHIEF),
+    Shown("/newsroom", "by each reader's hour", at("/newsroom"), 200, "timed", CHIEF),
+    Shown("/newsroom", "moved", then(moves, at("/newsroom")), 200, "own", CHIEF),
     Shown(f"{DESK}/x", "changed meanwhile", then(at(NEXT), spoil("[data-digest]"), press("Approve")), 409, "desk", CHIEF),
     Shown(f"{DESK}/x", "a page that is none", then(at(NEXT), adds("https://127.0.0.1/")), 422, "desk", CHIEF),
     Shown(f"{DESK}/x", "no slot", at(f"{DESK}/2026-11-28"), 404, who=CHIEF),
@@ -382,6 +430,13 @@ def have_a_week(house: House) -> None:
     world.tell_a_week(7, FRIDAY + timedelta(days=7))
 
 
+def have_hours(house: House) -> None:
+    """A week of stories before a slot that opens for each reader by their own hour."""
+    have_a_week(house)
+    house.world.newsroom = by_reader_time(house.world.newsroom)
+    house.app = public_app(house.world.newsroom, CHEAP)
+
+
 def crowd(house: House) -> None:
     settle_people(house)
     house.world.subscribe(*(f"reader{number:03}" for number in range(60)))
@@ -389,7 +444,7 @@ def crowd(house: House) -> None:
 
 FURNISHED: dict[str, Callable[[House], None]] = {
     "empty": lambda _house: None, "crowded": crowd, "own": settle_people, "full": settle, "busy": have_a_week,
-    "desk": have_a_week,
+    "desk": have_a_week, "timed": have_hours,
 }  # fmt: skip
 NEW = ("own", "desk")
 

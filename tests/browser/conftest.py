@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.street import House, Street, Visit, build_house, street, visiting
+from tests.browser.desk import DESK, furnished
+from tests.browser.street import OURS, House, Street, Visit, build_house, street, visiting
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +42,23 @@ def visit(chromium: Browser, house: House, request: pytest.FixtureRequest) -> It
     """Somebody who comes with scripts on, and once with scripts off."""
     with visiting(chromium, house, scripts=request.param) as made:
         yield made
+
+
+@pytest.fixture
+def week(road: Street, tmp_path: Path, empty: bytes) -> Iterator[House]:
+    made = furnished(build_house(tmp_path, empty))
+    with road.home(OURS, made.app):
+        yield made
+    made.world.database.engine.dispose()
+
+
+@pytest.fixture
+def editor(chromium: Browser, week: House) -> Iterator[Visit]:
+    with visiting(chromium, week, viewport={"width": 1280, "height": 900}) as made:
+        yield made.sign_in().go(DESK)
+
+
+@pytest.fixture(params=[True, False], ids=["scripts", "no-scripts"])
+def either(chromium: Browser, week: House, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    with visiting(chromium, week, scripts=request.param) as made:
+        yield made.sign_in().go(DESK)

@@ -216,6 +216,10 @@ class Visit:
         said, self.complaints[:] = "\n".join(self.complaints), []
         assert not said, said
 
+    def forgives(self, *texts: str) -> None:
+        """Take back those complaints that a test has asked for."""
+        self.complaints[:] = [each for each in self.complaints if not any(text in each for text in texts)]
+
     def go(self, path: str) -> "Visit":
         """Open a page of the house, or a whole address."""
         self.page.goto(path if path.startswith("http") else self.house.url + path)
