@@ -481,7 +481,7 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
         Stance.ORDERED: f"{who} has asked to send it now: it goes out to {people}, {soon}.",
         IssueState.APPROVED: approved[stands.timing],
         IssueState.SENDING: "On its way.",
-        IssueState.PAUSED: f"Paused. {stands.issue.trouble}." if stands.issue else "",
+        IssueState.PAUSED: f"Paused: {stands.issue.trouble}." if stands.issue else "",
         IssueState.SENT: "Every reader is accounted for.",
         IssueState.NEEDS_DECISION: f"Nobody can tell of some copies; `friday report {stands.slot.name}` tells of which.",
     }
