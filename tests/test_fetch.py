@@ -583,9 +583,10 @@ def test_a_server_that_answers_nonsense_is_an_error_like_any_other(site: MakeSit
 
 def test_the_connection_is_closed_and_no_thread_left_behind(site: MakeSite) -> None:
     there = site(always(reply(b"hello")))
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     page: Page = fetch(there.url, private=True)
     assert page.body == b"hello"
-    for alarm in (thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)):
-        alarm.join(1)
-    assert threading.active_count() == before
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in new:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in new)

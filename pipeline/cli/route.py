@@ -178,12 +178,15 @@ def resolve(
 def stopping_at_signals(stopping: threading.Event, progress: "Progress") -> Iterator[None]:
     """Let SIGTERM and Ctrl-C end the sending once what is in flight has come home and was settled.
 
-    Before anything is sent they end it at once. A second Ctrl-C waits for nothing but the calls in flight.
+    Before anything is sent they end it at once. A second one changes nothing: an exception in the middle of settling would
+    lose what a provider has answered.
     """
 
-    def stop(number: int, _frame: object) -> None:
-        if not progress.began or (stopping.is_set() and number == signal.SIGINT):
+    def stop(_number: int, _frame: object) -> None:
+        if not progress.began:
             raise KeyboardInterrupt
+        if stopping.is_set():
+            return
         stopping.set()
         # The signal may have come in the middle of a line to stderr, which then takes no other.
         with contextlib.suppress(RuntimeError):
