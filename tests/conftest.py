@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
@@ -24,6 +24,9 @@ from pipeline.newsroom import Newsroom, open_newsroom
 from pipeline.providers import Limits
 from subscribers import roll
 from tests.trials import server
+
+if TYPE_CHECKING:
+    from tests.house import House
 
 ROOT = Path(__file__).parent.parent
 FRIDAY = datetime(2026, 11, 27, 8, tzinfo=UTC)  # 09:00 in Berlin
@@ -311,6 +314,33 @@ def local_world(tmp_path: Path, empty: bytes) -> Iterator[World]:
     made = build_world(tmp_path, f"sqlite:///{tmp_path}/friday.db")
     yield made
     made.database.engine.dispose()
+
+
+def _housed(world: World) -> "House":
+    from tests.house import open_house  # noqa: PLC0415 - it builds on this file
+
+    return open_house(world)
+
+
+@pytest.fixture
+def house(world: World) -> "House":
+    """A newsroom with people who work in it, on each kind of database, with a week's stories."""
+    world.tell_a_week()
+    return _housed(world)
+
+
+@pytest.fixture
+def local_house(local_world: World) -> "House":
+    """The same on SQLite, for what does not depend on the kind of database."""
+    local_world.tell_a_week()
+    return _housed(local_world)
+
+
+@pytest.fixture
+def empty_house(world: World) -> "House":
+    """A house whose sources have told nothing, which no issue can be made of."""
+    collect(world.newsroom)
+    return _housed(world)
 
 
 def pytest_configure() -> None:

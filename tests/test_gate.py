@@ -14,26 +14,11 @@ from sqlmodel import Session, select, update
 from pipeline import desk, gate, show
 from pipeline import publish as route
 from pipeline.books import DeliveryRow, IssueRow, IssueState, Stance
-from pipeline.collect import collect
 from pipeline.desk import Kind
 from pipeline.errors import ContentError, DecisionNeeded, NotProcessed, UsageError
 from pipeline.issue import Parcel, RenderedIssue
 from tests.conftest import FRIDAY, ROOT, World
-from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, SETTINGS, House, Killed, a_later_story, open_house, outcome
-
-
-@pytest.fixture
-def house(world: World) -> House:
-    """A house on each kind of database, with a week's stories."""
-    world.tell_a_week()
-    return open_house(world)
-
-
-@pytest.fixture
-def empty_house(world: World) -> House:
-    """A house whose sources have told nothing, which no issue can be made of."""
-    collect(world.newsroom)
-    return open_house(world)
+from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, SETTINGS, House, Killed, a_later_story, outcome
 
 
 def test_an_unapproved_slot_goes_out_where_that_is_said(house: House) -> None:

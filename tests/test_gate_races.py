@@ -14,22 +14,8 @@ from pipeline.database import Database
 from pipeline.errors import FridayError
 from pipeline.issue import Draft, Slot
 from pipeline.newsroom import Newsroom
-from tests.conftest import FRIDAY, World
-from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, SETTINGS, Dying, House, Killed, open_house
-
-
-@pytest.fixture
-def house(world: World) -> House:
-    """A house on each kind of database, with a week's stories."""
-    world.tell_a_week()
-    return open_house(world)
-
-
-@pytest.fixture
-def local_house(local_world: World) -> House:
-    """The same on SQLite, for what does not depend on the kind of database."""
-    local_world.tell_a_week()
-    return open_house(local_world)
+from tests.conftest import FRIDAY
+from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, SETTINGS, Dying, House, Killed
 
 
 def both_ring(house: House) -> None:

@@ -12,26 +12,11 @@ from sqlmodel import col, select
 from pipeline import desk, gate
 from pipeline import publish as route
 from pipeline.books import IssueState, LeaseRow, SlotRow, Stance
-from pipeline.collect import collect
 from pipeline.errors import UsageError
 from subscribers import roll
 from subscribers.models import Why
-from tests.conftest import FRIDAY, World
-from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, Dying, House, Killed, a_later_story, open_house, outcome
-
-
-@pytest.fixture
-def house(world: World) -> House:
-    """A house on each kind of database, with a week's stories."""
-    world.tell_a_week()
-    return open_house(world)
-
-
-@pytest.fixture
-def empty_house(world: World) -> House:
-    """A house whose sources have told nothing, which no issue can be made of."""
-    collect(world.newsroom)
-    return open_house(world)
+from tests.conftest import FRIDAY
+from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, Dying, House, Killed, a_later_story, outcome
 
 
 def test_a_slot_that_the_clock_slept_through_is_missed_told_once_and_never_sent_by_itself(house: House) -> None:

@@ -13,29 +13,14 @@ from sqlmodel import select
 from pipeline import gate
 from pipeline import publish as route
 from pipeline.books import IssueRow, IssueState, MailRow, MailState
-from pipeline.collect import collect
 from pipeline.errors import AccountRefused, ContentError, NotProcessed, Problem
 from pipeline.issue import Draft, Parcel
 from pipeline.ledger import Decision
 from pipeline.render import address
 from subscribers import roll
 from subscribers.models import Why
-from tests.conftest import FRIDAY, FakeProvider, World
-from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, House, Killed, open_house, outcome
-
-
-@pytest.fixture
-def house(world: World) -> House:
-    """A house on each kind of database, with a week's stories."""
-    world.tell_a_week()
-    return open_house(world)
-
-
-@pytest.fixture
-def empty_house(world: World) -> House:
-    """A house whose sources have told nothing, which no issue can be made of."""
-    collect(world.newsroom)
-    return open_house(world)
+from tests.conftest import FRIDAY, FakeProvider
+from tests.house import ED, ELLA, GRACE, MINUTE, OWNER, READERS, House, Killed, outcome
 
 
 def test_editors_are_told_of_the_draft_once_and_reminded_once(house: House) -> None:

@@ -16,16 +16,8 @@ from pipeline.desk import Kind
 from pipeline.errors import UsageError
 from pipeline.render import address
 from pipeline.web.public import public_app
-from tests.conftest import World
-from tests.house import ED, House, a_later_story, open_house
+from tests.house import ED, House, a_later_story
 from tests.serving import serving
-
-
-@pytest.fixture
-def house(world: World) -> House:
-    """A house on each kind of database, with a week's stories."""
-    world.tell_a_week()
-    return open_house(world)
 
 
 def test_a_test_is_the_very_issue_and_says_that_it_is_one(house: House) -> None:
