@@ -123,7 +123,7 @@ def start(words: list[str], environment: dict[str, str]) -> "subprocess.Popen[st
 
 
 def finish(process: "subprocess.Popen[str]") -> Run:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     return Run(process.returncode, out, err)
 
 
@@ -620,7 +620,7 @@ class Post:
         self.process = start(words, {"FRIDAY_PROVIDER_KEY": "secret"})
         begun.set()
         # Until then its stderr is read line by line.
-        done.wait(60)
+        assert done.wait(300)
         run = finish(self.process)
         if trouble:
             raise trouble[0]
@@ -769,7 +769,7 @@ def test_at_a_terminal_a_bar_shows_how_far_the_copies_are(office: Office) -> Non
         while some := os.read(ours, 65_536):
             shown += some
     os.close(ours)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert (process.returncode, b"accepted" in out) == (0, True)
     text = shown.decode()
     assert f"Sending {office.next}" in text
