@@ -274,7 +274,9 @@ def _miss(newsroom: Newsroom, slot: Slot) -> None:
         if not _is_missed(session, slot):
             return
         waited = row.stance == Stance.HELD or row.waits_since
-        why = f"it waited until its grace was over ({row.why})" if waited else "the clock did not come to it within its grace"
+        why = "it waited until its grace was over" if waited else "the clock did not come to it within its grace"
+        # What it waited for is gone where somebody has opened it again.
+        why += f" ({row.why})" if waited and row.why else ""
         desk.take_stance(row, Stance.MISSED, CLOCK, newsroom.now(), why)
         _tell(session, newsroom, "missed", _everybody(newsroom), slot, {"why": why})
     log.error("%s was missed: %s; `friday publish %s --anyway` or `friday skip %s`", slot.name, why, slot.name, slot.name)

@@ -347,6 +347,8 @@ def rehearse(newsroom: Newsroom, slot: Slot, *, anyway: bool = False) -> Rehears
         place.require(newsroom)
         if begins:
             _see_that_it_may_begin(newsroom, slot, anyway=anyway)
+        elif issue:
+            _see_that_no_person_has_paused_it(issue)
     except DecisionNeeded as error:
         objection = str(error)
     if drafted and drafted.errors:
@@ -522,10 +524,14 @@ def _go_on(newsroom: Newsroom, issue: IssueRow) -> IssueRow:
     """
     with newsroom.database.write() as session:
         found = session.get_one(IssueRow, issue.id, with_for_update=True)
-        if found.paused_by == Pause.PERSON:
-            raise DecisionNeeded(f"{found.slot} was paused by a person; `friday resume {found.slot}` lets it go on")
+        _see_that_no_person_has_paused_it(found)
         ledger.resume(session, found)
         return found
+
+
+def _see_that_no_person_has_paused_it(issue: IssueRow) -> None:
+    if issue.paused_by == Pause.PERSON:
+        raise DecisionNeeded(f"{issue.slot} was paused by a person; `friday resume {issue.slot}` lets it go on")
 
 
 def _see_that_the_week_was_looked_at(newsroom: Newsroom) -> None:

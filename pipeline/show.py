@@ -5,7 +5,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from pipeline.books import DeliveryState, IssueState, JobRow, Pause, Stance
+from pipeline.books import DeliveryState, IssueRow, IssueState, JobRow, Pause, Stance
 from pipeline.collect import Visit
 from pipeline.compose import pages_of
 from pipeline.desk import Deed, Kind
@@ -481,11 +481,17 @@ def standing_text(newsroom: Newsroom, stands: Standing, readers: int, *, wrong: 
         Stance.ORDERED: f"{who} has asked to send it now: it goes out to {people}, {soon}.",
         IssueState.APPROVED: approved[stands.timing],
         IssueState.SENDING: "On its way.",
-        IssueState.PAUSED: f"Paused: {stands.issue.trouble}." if stands.issue else "",
+        IssueState.PAUSED: _paused_text(stands.issue) if stands.issue else "",
         IssueState.SENT: "Every reader is accounted for.",
         IssueState.NEEDS_DECISION: f"Nobody can tell of some copies; `friday report {stands.slot.name}` tells of which.",
     }
     return sentences[stands.state]
+
+
+def _paused_text(issue: IssueRow) -> str:
+    if issue.paused_by == Pause.PERSON:
+        return f"Paused by a person; `friday resume {issue.slot}` lets it go on."
+    return f"Paused: {issue.trouble}."
 
 
 def spoken(at: datetime) -> str:

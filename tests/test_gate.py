@@ -470,6 +470,20 @@ def test_with_readers_own_hours_a_desk_says_when_readers_get_it_and_until_when_i
     assert text == f"Approved. It goes out by itself on {when}, to 3 readers."
 
 
+def test_what_a_person_has_paused_says_so_at_the_desk_and_in_a_rehearsal(house: House) -> None:
+    def pause(_parcel: Parcel) -> None:
+        route.pause(house.newsroom, house.slot)
+        raise Killed
+
+    house.postman.before = pause
+    with pytest.raises(Killed):
+        house.ring()
+    text = show.standing_text(house.newsroom, gate.standing(house.newsroom, house.slot), 3)
+    assert text == "Paused by a person; `friday resume 2026-11-27` lets it go on."
+    *_, last = show.rehearsal_lines(route.rehearse(house.newsroom, house.slot))
+    assert last.startswith("It would not be sent now: 2026-11-27 was paused by a person;")
+
+
 def test_a_copy_of_the_newsroom_promises_nothing(house: House) -> None:
     text = show.standing_text(house.newsroom, gate.standing(house.newsroom, house.slot), 3, moved=True)
     assert text == "Not approved. This is a copy of the newsroom: nothing goes out from here."

@@ -228,6 +228,13 @@ def test_an_approved_issue_for_nobody_is_told_of(house: House) -> None:
     assert Counter(house.told)["waits", ED] == 1
 
 
+def test_what_was_opened_again_and_left_is_missed_without_a_reason_that_is_gone(house: House) -> None:
+    house.configured(unapproved="skip").ring()
+    route.reopen(house.newsroom, house.slot, ED)
+    house.at(FRIDAY + GRACE + MINUTE).ring()
+    assert (house.state, house.row.why) == (Stance.MISSED, "it waited until its grace was over")
+
+
 def test_whoever_is_killed_before_the_clock_says_that_it_was_awake_looks_again(house: House) -> None:
     house.at(FRIDAY - timedelta(days=2)).ring()
     house.at(FRIDAY + timedelta(days=1))

@@ -65,7 +65,7 @@ def beside(world: World) -> list[str]:
 
 
 WRITER = """
-import sys, time
+import signal, sys
 from pipeline.database import sqlite_module
 opened = sqlite_module().connect(sys.argv[1], isolation_level=None)
 opened.execute("PRAGMA foreign_keys = ON")
@@ -73,7 +73,7 @@ opened.execute("PRAGMA journal_mode = " + sys.argv[2])
 for statement in sys.argv[3:]:
     opened.execute(statement)
 print("ready", flush=True)
-time.sleep(600)
+signal.pause()
 """
 BEGINS = "INSERT INTO jobs (name, began_at, said, trouble) VALUES ('late', '2026-11-27 08:00:00', '', '')"
 MUCH = (
