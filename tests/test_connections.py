@@ -488,16 +488,20 @@ def test_a_ledger_that_cannot_be_written_for_a_while_costs_time_and_no_copy(
     route.approve(local_world.newsroom, local_world.slot)
     provider = Busy(key_lifetime=key_lifetime)
     waits: list[float] = []
+    told: list[int] = []
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
         local_world.clock.wait(max(seconds, 60))
 
+    newsroom = replace(local_world.with_provider(provider), wait=wait)
     with monkeypatch.context() as patch:
         Failing(lambda number: number in (3, 4, 5, 9), how).lay_over(patch)
-        sent = route.publish(replace(local_world.with_provider(provider), wait=wait), local_world.slot)
+        sent = route.publish(newsroom, local_world.slot, progress=lambda settled, _copies: told.append(settled))
     # What was committed, though the database broke off before it said so, is not waited for either.
     assert waits == [2, 4, 8, 2]
+    assert told == sorted(told)
+    assert told[-1] == len(readers)
     assert (sent.state, sorted(provider.got)) == (IssueState.SENT, readers)
 
 

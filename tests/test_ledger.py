@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -155,6 +155,24 @@ def test_a_slot_keeps_its_number_and_a_new_one_gets_the_next(book: Book, world: 
     assert ledger.number_of(book.session, schedule.slot(friday + timedelta(weeks=2))) == 3
 
 
+def test_the_coming_slot_is_the_first_whose_readers_are_not_enrolled(book: Book, world: World) -> None:
+    schedule, slots = world.newsroom.schedule, ["2026-11-27", "2026-12-04", "2026-12-11"]
+    opens, grace = schedule.slot(FRIDAY.date()).at, schedule.grace
+
+    def coming(now: datetime) -> str:
+        book.session.flush()
+        return ledger.coming(book.session, schedule, now).name
+
+    assert coming(opens) == slots[2]
+    book.other.enrolled_at = None
+    assert coming(opens) == slots[1]
+    book.one.enrolled_at = None
+    assert coming(opens - timedelta(seconds=1)) == coming(opens) == coming(opens + grace) == slots[0]
+    assert coming(opens + grace + timedelta(seconds=1)) == slots[1]
+    book.one.slot = "2026-01-02"
+    assert coming(opens) == slots[0]
+
+
 def test_only_earlier_slots_have_told_a_story_or_featured_a_term(book: Book, world: World) -> None:
     for issue in (book.one, book.other):
         for place, title in enumerate(("first", "second"), 1):
@@ -241,6 +259,7 @@ def test_neither_the_paused_nor_those_outside_the_audience_are_enrolled_or_count
 @pytest.mark.parametrize("by", Pause)
 def test_what_is_being_sent_can_be_paused_and_goes_on(book: Book, by: Pause) -> None:
     until = NOW + timedelta(hours=1)
+    book.one.stuck_at = BEFORE
     with book.changes() as changed:
         assert ledger.pause(book.session, book.one, by, "a reason", until)
     assert changed == {"2026-11-27": {"state": "paused", "paused_by": by, "trouble": "a reason", "resume_at": until}}
@@ -250,7 +269,7 @@ def test_what_is_being_sent_can_be_paused_and_goes_on(book: Book, by: Pause) -> 
     with book.changes() as changed:
         assert ledger.resume(book.session, book.one)
         assert not ledger.resume(book.session, book.one)
-    assert changed == {"2026-11-27": {"state": "sending", **NO_PAUSE}}
+    assert changed == {"2026-11-27": {"state": "sending", "stuck_at": None, **NO_PAUSE}}
 
 
 @pytest.mark.parametrize("waits", [DeliveryState.PENDING, DeliveryState.SENDING])
