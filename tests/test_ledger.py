@@ -1,5 +1,6 @@
 """Each guarded step of the ledger, seen row by row: what it changes, and that nothing else changes beside it."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -218,7 +219,7 @@ def test_enrolment_writes_a_copy_for_each_active_reader_once(book: Book) -> None
     assert changed.pop("2026-12-11")["enrolled_at"] == NOW
     made = list(changed.values())
     assert len({each["ref"] for each in made}) == len(made) == 2 * len(DeliveryState) - 1
-    assert all(len(each["ref"]) == 32 for each in made)
+    assert all(re.fullmatch("[0-9a-f]{32}", each["ref"]) for each in made)
     assert {each["issue_id"] for each in made} == {third.id}
     assert [each["subscriber_id"] for each in made] == sorted(each["subscriber_id"] for each in made)
     assert sorted((each["state"], each["reason"]) for each in made) == [("excluded", "complaint"), *[("pending", "")] * 12]
@@ -726,6 +727,13 @@ def test_copies_of_a_refused_call_go_in_smaller_ones_and_not_with_others(book: B
     assert taken == [names[:1], names[1:3], names[3:4], names[4:]]
     caps = book.session.exec(select(DeliveryRow.cap).where(col(DeliveryRow.ref).in_(names))).all()
     assert set(caps) == {None}
+
+
+def test_smaller_calls_are_no_more_calls(book: Book) -> None:
+    names = pend(book, 4)
+    book.session.execute(update(DeliveryRow).where(col(DeliveryRow.ref).in_(names)).values(cap=1))
+    assert refs(claim(book.session, book.one, ISSUE, wanted(3, 2), "us", NOW).leaving) == [names[:1], names[1:2]]
+    assert refs(claim(book.session, book.one, ISSUE, wanted(3, 2), "us", NOW).leaving) == [names[2:3], names[3:4]]
 
 
 def test_suspects_go_last_and_one_by_one(book: Book) -> None:
