@@ -157,6 +157,20 @@ def test_what_was_claimed_ahead_and_has_waited_long_does_not_leave_any_more(worl
     assert sorted(first.got + second.got) == readers
 
 
+def test_what_was_claimed_ahead_leaves_until_half_of_the_patience_is_over(world: World) -> None:
+    ready(world, 3)
+    begun = world.clock.at.replace(microsecond=0)
+    passes = iter([PATIENCE / 2, timedelta(seconds=1)])
+
+    def before(_parcel: Parcel) -> None:
+        world.clock.at += next(passes, timedelta(0))
+
+    provider = FakeProvider(1, more=LOG, before=before)
+    route.publish(world.with_provider(provider), world.slot)
+    again = begun + PATIENCE / 2 + timedelta(seconds=1)
+    assert [parcel.dated for parcel in provider.parcels] == [begun, begun, again]
+
+
 def test_answers_do_not_wait_long_for_others_to_be_written_down_with_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
