@@ -394,6 +394,19 @@ def test_progress_counts_who_has_left_meanwhile(local_world: World) -> None:
     assert_steady(told)
 
 
+@pytest.mark.parametrize("resends", [False, True])
+def test_progress_counts_nobody_who_is_excluded(local_world: World, *, resends: bool) -> None:
+    ready(local_world)
+    with local_world.database.write() as session:
+        roll.suppress(session, "reader19@example.com", Why.MANUAL, local_world.clock())
+    told: list[tuple[int, int]] = []
+    newsroom = replace(local_world.newsroom, resend_unknown=resends)
+    route.publish(newsroom, local_world.slot, progress=lambda settled, copies: told.append((settled, copies)))
+    assert {copies for _, copies in told} == {19}
+    assert told == sorted(told)
+    assert told[-1] == (19, 19)
+
+
 def test_progress_counts_no_copy_twice_that_is_sent_again(local_world: World) -> None:
     ready(local_world)
     told: list[tuple[int, int]] = []

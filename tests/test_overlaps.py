@@ -123,6 +123,75 @@ def test_a_late_answer_that_puts_copies_off_leaves_them_unknown(world: World) ->
     assert route.publish(world.newsroom, world.slot).state == IssueState.SENT
 
 
+def test_a_late_answer_closes_the_issue_that_waited_for_it_though_its_run_ends_there(world: World) -> None:
+    ready(world, 2)
+    states = []
+
+    def elsewhere() -> None:
+        world.clock.at += PATIENCE
+        states.append(route.publish(world.newsroom, world.slot).state)
+
+    comes = once(elsewhere)
+
+    def progress(settled: int, _copies: int) -> None:
+        if settled == 2:
+            raise BrokenPipeError
+
+    provider = FakeProvider(before=lambda _parcel: comes())
+    with pytest.raises(BrokenPipeError):
+        route.publish(world.with_provider(provider), world.slot, progress=progress)
+    assert states == [IssueState.NEEDS_DECISION]
+    issue = issue_of(world)
+    assert (issue.state, issue.closed_at) == (IssueState.SENT, world.clock())
+
+
+def test_what_another_has_in_hand_is_looked_at_again_until_it_is_home(world: World) -> None:
+    batch, parcel = taken(world, enrolled(world, 4))
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            answer(world, batch, parcel, "aa")
+
+    sent = route.publish(replace(world.newsroom, wait=wait), world.slot)
+    assert waits == [deliver.POLL, deliver.POLL]
+    assert (sent.state, sent.counts["accepted"], len(world.provider.got)) == (IssueState.SENT, 4, 2)
+
+
+def test_calls_that_were_left_are_made_again_at_once_and_no_more_beside_them_than_there_are_connections(world: World) -> None:
+    issue = enrolled(world, 8)
+    left = {taken(world, issue)[1].key for _ in range(2)}
+    world.clock.at += PATIENCE
+    in_hand: list[int] = []
+    provider = Busy(key_lifetime=KEY, connections=3, does=lambda _number, _parcel: in_hand.append(counts(world)["sending"]))
+    sent = route.publish(world.with_provider(provider), world.slot)
+    assert (sent.state, sent.counts["accepted"]) == (IssueState.SENT, 8)
+    assert max(in_hand) == 6
+    with world.database.read() as session:
+        attempts = {batch.key: batch.attempt for batch in session.exec(select(BatchRow))}
+    assert attempts == {key: 2 if key in left else 1 for key in attempts}
+    assert sorted(parcel.key for parcel in provider.parcels) == sorted(attempts)
+
+
+def test_one_copy_that_was_accepted_before_says_that_a_refusal_is_meant_for_its_reader(world: World) -> None:
+    ready(world, 2)
+
+    def progress(settled: int, _copies: int) -> None:
+        if settled == 1:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        route.publish(world.with_provider(FakeProvider(1)), world.slot, progress=progress)
+    assert counts(world) == {"accepted": 1, "pending": 1}
+
+    def refuse(_parcel: Parcel) -> None:
+        raise CallRefused("no such address")
+
+    sent = route.publish(world.with_provider(FakeProvider(1, before=refuse)), world.slot)
+    assert (sent.state, sent.counts["accepted"], sent.counts["rejected"]) == (IssueState.SENT, 1, 1)
+
+
 @pytest.mark.parametrize("said", ["ll", "rl", "ra"])
 def test_a_late_answer_says_nothing_of_the_call_that_was_made_since(world: World, said: str) -> None:
     batch, parcel = taken(world, enrolled(world, 2))
