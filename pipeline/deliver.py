@@ -28,7 +28,7 @@ from sqlmodel import Session
 from pipeline import batches, hours, ledger
 from pipeline.batches import Batch, Left
 from pipeline.books import DeliveryState, IssueRow, IssueState, Pause
-from pipeline.claim import Claim, Wanted, claim
+from pipeline.claim import Wanted, claim
 from pipeline.database import Database
 from pipeline.errors import DecisionNeeded, ProviderError
 from pipeline.issue import Parcel
@@ -42,6 +42,9 @@ from pipeline.settle import Answered, LetGo, Lost, Outcome, Refused, settle
 PATIENCE = timedelta(minutes=5)
 # How long answers may wait to be written down together.
 LONGEST_LINGER = 1.0
+# How many copies a turn takes, or one call if that is more. Calls that are taken together leave together and come home
+# together, and each waits for the work of all; one after the other they find the writer free. Below that a sync costs more.
+TOGETHER = 1000
 # A provider's clock may be behind ours.
 CLOCKS_DIFFER = timedelta(minutes=5)
 POLL = 0.2
@@ -83,13 +86,15 @@ class Landings:
             if self._failed or len(self._came) >= self._least:
                 self._change.notify()
 
-    def take(self, least: int, seconds: float | None = None) -> list[Landing]:
-        """All that came, after waiting for `least` of them, for a failed one, or for so long."""
+    def take(self, least: int, seconds: float | None = None, most: int | None = None) -> list[Landing]:
+        """The first `most` that came, or all, after waiting for `least` of them, for a failed one, or for so long."""
         with self._change:
             self._least = least
             self._change.wait_for(lambda: self._failed or len(self._came) >= least, seconds)
-            came, self._came, self._failed = self._came, [], False
-            return came
+            most = len(self._came) if most is None else most
+            taken, self._came = self._came[:most], self._came[most:]
+            self._failed = any(landing.error is not None for landing in self._came)
+            return taken
 
     def __len__(self) -> int:
         return len(self._came)
@@ -149,6 +154,7 @@ class Delivery:
         self._window = limits.connections + ahead
         # Where batches are claimed ahead, a turn waits until it is worth while; the callers have enough to do.
         self._quorum = max(1, ahead // 2)
+        self._together = max(1, TOGETHER // self._size)
         self._pace = Pace(limits.per_second, random.random)
         self._judge = Judge(limits, self._pace, self.now, some_accepted=self._count())
         self._take_up_what_was_left()
@@ -189,13 +195,13 @@ class Delivery:
         """What came home; where nothing may leave now, wait for it."""
         delay = self._pace.delay(self.now())
         if self._aloft and (self._dry or delay or len(self._aloft) >= self._window):
-            landed = self.landed.take(1, delay if delay and not self._dry else None)
-            if landed and not any(each.error for each in landed):
+            landed = self.landed.take(1, delay if delay and not self._dry else None, self._together)
+            if landed and len(landed) < self._quorum and not any(each.error for each in landed):
                 landed += self.landed.take(min(self._quorum, len(self._aloft)) - len(landed), LONGEST_LINGER)
             return landed
         if delay and not self.stopping.is_set():
             self.wait(delay)
-        return self.landed.take(0)
+        return self.landed.take(0, most=self._together)
 
     def _turn(self, landed: Sequence[Landing]) -> list[Flight]:
         """Settle what came home and claim what leaves next, in one transaction."""
@@ -203,12 +209,13 @@ class Delivery:
         self._judge.trouble = self._judge.trouble or died
         judged = [self._judged(each) for each in landed if each.error is None or isinstance(each.error, Exception)]
         stops = self.stopping.is_set() or self._judge.trouble is not None
-        room = 0 if stops else self._pace.room(self.now(), self._window - len(self._aloft) + len(landed))
+        free = min(self._together, self._window - len(self._aloft) + len(landed))
+        room = 0 if stops else self._pace.room(self.now(), free)
         if not judged and not room and not died:
             self._dry = stops
             return []
         again = [self._again.popleft() for _ in range(min(room, len(self._again)))]
-        (leaving, _), done = self._keep(lambda session: self._write(session, judged, again, room))
+        leaving, done = self._keep(lambda session: self._write(session, judged, again, room))
         self._judge.halt = None
         self._dry = stops or len(leaving) < room
         self._aloft.difference_update(landing.flight.batch.id for landing in landed)
@@ -231,7 +238,9 @@ class Delivery:
                 self._again.append(replace(batch, runner=""))
         return outcome
 
-    def _write(self, session: Session, judged: Sequence[Outcome], again: Sequence[Batch], room: int) -> tuple[Claim, int]:
+    def _write(
+        self, session: Session, judged: Sequence[Outcome], again: Sequence[Batch], room: int
+    ) -> tuple[list[tuple[Batch, Parcel]], int]:
         """What one turn writes: what may leave, and how many copies are settled beside those that were judged.
 
         Whoever locks an issue and its copies locks the issue first.
@@ -250,10 +259,10 @@ class Delivery:
             retried += ready
             done += lost
         if room <= len(retried) or not most:
-            return Claim(retried, 0), done
+            return retried, done
         wanted = Wanted(self._size, room - len(retried), most, self._by_hours)
         claimed, skipped = claim(session, self.issue, self._rendered, wanted, self.runner, self.now())
-        return Claim(retried + claimed, skipped), done + skipped
+        return retried + claimed, done + skipped
 
     def _allowance(self, session: Session, calls: int) -> int:
         """How many copies may leave now; where a ramp lets no more go today, the issue rests until tomorrow."""

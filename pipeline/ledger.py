@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Text, bindparam, case, cast, insert, literal, literal_column, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, func, select, update
+from sqlmodel.sql.expression import SelectOfScalar
 
 from pipeline.batches import is_on_the_way, move_copies
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, Pause, ToldRow
@@ -82,14 +83,16 @@ def find(session: Session, slot: str) -> IssueRow | None:
 
 def published(session: Session) -> Sequence[IssueRow]:
     """The issues whose audience is enrolled, newest first: what the public may see."""
-    query = select(IssueRow).where(col(IssueRow.enrolled_at).is_not(None)).order_by(col(IssueRow.slot).desc())
-    return session.exec(query).all()
+    return session.exec(_published()).all()
 
 
 def newest(session: Session) -> IssueRow | None:
     """The last issue whose audience is enrolled."""
-    query = select(IssueRow).where(col(IssueRow.enrolled_at).is_not(None)).order_by(col(IssueRow.slot).desc())
-    return session.exec(query.limit(1)).first()
+    return session.exec(_published().limit(1)).first()
+
+
+def _published() -> SelectOfScalar[IssueRow]:
+    return select(IssueRow).where(col(IssueRow.enrolled_at).is_not(None)).order_by(col(IssueRow.slot).desc())
 
 
 def number_of(session: Session, slot: Slot) -> int:

@@ -241,7 +241,7 @@ def _own_pages(newsroom: Newsroom, subscriber: Subscriber, _about: Mapping[str, 
 def _welcome(newsroom: Newsroom, subscriber: Subscriber, about: Mapping[str, str]) -> dict[str, object]:
     with newsroom.database.read() as session:
         slot = ledger.coming(session, newsroom.schedule, newsroom.now())
-        latest = next(iter(ledger.published(session)), None)
+        latest = ledger.newest(session)
     return {
         **_own_pages(newsroom, subscriber, about),
         "next_issue": f"{slot.day:%A, %-d %B %Y}",

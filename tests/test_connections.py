@@ -339,6 +339,82 @@ def test_a_death_in_one_call_leaves_its_batch_behind_and_no_other(world: World, 
     assert counts(world)["sending"] == 2
 
 
+@pytest.mark.parametrize("together", [5, 9, 10, 1000])
+def test_a_turn_takes_few_calls_of_many_copies_so_that_none_waits_for_the_work_of_all(
+    local_world: World, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(deliver, "TOGETHER", together)
+    first_is_settled = threading.Event()
+    told: list[int] = []
+    claimed: list[int] = []
+
+    def does(number: int, _parcel: Parcel) -> None:
+        if number == 1:
+            until(lambda: provider.calls == 3)
+        else:
+            assert first_is_settled.wait(PATIENCE)
+
+    def progress(settled: int, _copies: int) -> None:
+        told.append(settled)
+        if settled and not first_is_settled.is_set():
+            first_is_settled.set()
+            until(lambda: len(delivery.landed) == 3)
+
+    provider = Busy(copies=5, connections=3, key_lifetime=KEY, does=does)
+    delivery = about_to_run(local_world, provider, progress)
+    monkeypatch.setattr(deliver, "claim", noting(claimed))
+    delivery.run()
+    at_once = min(15, together // 5 * 5)
+    assert told[:3] == [0, 5, 5 + at_once]
+    assert (told[-1], max(claimed)) == (40, at_once)
+
+
+def test_nor_does_a_turn_take_many_that_came_home_while_connections_are_free(
+    local_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "TOGETHER", 5)
+    told: list[int] = []
+    claimed: list[int] = []
+
+    two_are_out = threading.Event()
+
+    def does(number: int, _parcel: Parcel) -> None:
+        assert two_are_out.wait(PATIENCE)
+        if number > 2:
+            until(lambda: len(told) > 1)
+
+    def look() -> None:
+        if len(claimed) == 2:
+            two_are_out.set()
+            until(lambda: len(delivery.landed) == 2)
+
+    delivery = about_to_run(
+        local_world, Busy(copies=5, key_lifetime=KEY, does=does), lambda settled, _copies: told.append(settled)
+    )
+    monkeypatch.setattr(deliver, "claim", noting(claimed, look))
+    delivery.run()
+    assert told[:3] == [0, 5, 10]
+
+
+def about_to_run(world: World, provider: Busy, progress: Callable[[int, int], None]) -> deliver.Delivery:
+    ready(world, 40)
+    route.approve(world.newsroom, world.slot)
+    newsroom = world.with_provider(provider)
+    return route._delivery(newsroom, route._enrol(newsroom, world.slot, None), progress)
+
+
+def noting(claimed: list[int], before: Callable[[], None] = lambda: None) -> Callable[..., Any]:
+    """A claim that notes how many copies it took."""
+
+    def noted(*args: Any) -> Any:
+        before()
+        taken = claim(*args)
+        claimed.append(sum(len(parcel.copies) for _, parcel in taken.leaving))
+        return taken
+
+    return noted
+
+
 def until(true: Callable[[], bool]) -> None:
     ends = time.monotonic() + PATIENCE
     while not true():

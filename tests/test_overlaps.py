@@ -483,3 +483,15 @@ def test_whoever_waits_for_landings_is_woken_by_enough_of_them_or_by_a_failed_on
         landings.add(good)
         landings.add(good)
         assert waiting.result(5) == [good, good]
+
+
+def test_of_many_landings_no_more_are_taken_than_are_asked_for_and_a_failed_one_is_not_forgotten() -> None:
+    flight = Flight(Batch(1, 1, "us", FRIDAY, FRIDAY), Parcel("k", FRIDAY, (Copy("r", "a", ""),)), FRIDAY)
+    first, second, bad = Landing(flight, (), None), Landing(flight, (), None), Landing(flight, (), ValueError())
+    landings = Landings()
+    for each in (first, second, bad):
+        landings.add(each)
+    assert [id(each) for each in landings.take(1, most=1)] == [id(first)]
+    assert [id(each) for each in landings.take(3, most=1)] == [id(second)]
+    assert landings.take(3) == [bad]
+    assert landings.take(1, 0.01) == []
