@@ -829,5 +829,8 @@ def test_an_issue_is_kept_with_its_term_and_its_stories_in_their_places(world: W
     with world.database.read() as session:
         (issue,) = session.exec(select(IssueRow)).all()
         told = session.exec(select(ToldRow.place, ToldRow.url).order_by(col(ToldRow.id))).all()
+        past = ledger.past_stories(session, replace(world.slot, day=world.slot.day + timedelta(days=7)))
+    assert past == [each.story for each in drafted.selection.stories]
+    assert all(story.summary for story in past)
     assert issue.term == drafted.selection.term.term.slug
     assert list(told) == [(place, each.story.url) for place, each in enumerate(drafted.selection.stories, 1)]
