@@ -7,7 +7,6 @@ starts inherits its peak of memory.
 
 import argparse
 import json
-import math
 import os
 import shutil
 import statistics
@@ -40,12 +39,6 @@ class Scenario:
     cpu_bar: float | None = None
     delay_ms: int = 0
     discards: bool = False
-
-    @property
-    def allowed(self) -> float:
-        """Readers a second if nothing but the provider took time: whole rounds of calls, of which the last need not be full."""
-        rounds = math.ceil(self.readers / (self.connections * self.batch))
-        return self.readers / (rounds * self.delay_ms / 1000)
 
 
 def scenarios(readers: int, single: int) -> dict[str, Scenario]:
@@ -121,8 +114,8 @@ class Bench:
                 _say(f"{name}: round {turn + 1}: {_rate(loops[-1]):,.0f} readers/s")
             watched = self._send(scenario, url, "--watch")
         shutil.rmtree(kept, ignore_errors=True)
-        allowed = [scenario.allowed] * self.rounds if scenario.delay_ms else []
-        tops = allowed or [each["calls"] * scenario.batch / each["seconds"] for each in ceilings]
+        allowed = [scenario.connections * scenario.batch * 1000 / scenario.delay_ms] if scenario.delay_ms else []
+        tops = allowed * self.rounds or [each["calls"] * scenario.batch / each["seconds"] for each in ceilings]
         return _judged(scenario, filled, loops, tops, watched)
 
     def memory(self, readers: int) -> dict[str, Any]:
@@ -183,7 +176,7 @@ def _judged(
         "readers": scenario.readers,
         "readers_per_second": round(statistics.median(rates)),
         "ceiling_per_second": round(statistics.median(tops)),
-        "ceiling_is": "rounds of calls x delay" if scenario.delay_ms else "a bare requests loop, one thread, one session",
+        "ceiling_is": "connections x batch / delay" if scenario.delay_ms else "a bare requests loop, one thread, one session",
         "ratio_median_of_rounds": round(ratio, 3),
         "ratio_of_medians": round(statistics.median(rates) / statistics.median(tops), 3),
         "bar": scenario.bar,

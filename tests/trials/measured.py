@@ -97,13 +97,9 @@ def send(folder: Path, provider: str, most: int | None, *, watch: bool) -> dict[
         most: stop after so many copies.
         watch: tell the time by part, too, which costs a little itself.
     """
-    from sqlalchemy.orm import configure_mappers  # noqa: PLC0415 - the ceiling's process holds nothing of the pipeline
-
-    from pipeline.errors import DecisionNeeded  # noqa: PLC0415 - the same
+    from pipeline.errors import DecisionNeeded  # noqa: PLC0415 - the ceiling's process holds nothing of the pipeline
     from pipeline.publish import publish, report  # noqa: PLC0415 - the same
 
-    # The rest of loading, which SQLAlchemy puts off; its time is not the loop's.
-    configure_mappers()
     config = folder / "config.toml"
     config.write_text(config.read_text("utf-8").replace(NO_PROVIDER, provider), "utf-8")
     newsroom, slot = _newsroom(folder)
