@@ -56,6 +56,18 @@ def test_no_reader_sees_another_since_each_has_variables(fake: FakeHttp) -> None
     assert len({frozenset(own) for own in call.variables.values()}) == 1
 
 
+def test_a_call_holds_no_value_twice_unless_html_needs_it_escaped_and_no_way_out_by_mail_without_a_box(fake: FakeHttp) -> None:
+    bare = {"ref", "address", "unsubscribe_url"}
+    for box, copies, more in (
+        ("", COPIES[:1], set()),
+        ("leave@news.example.com", COPIES[:1], {"unsubscribe_mail"}),
+        ("", COPIES, {"html_address"}),
+    ):
+        mailgun(fake.url).send(replace(ISSUE, mailbox=box), replace(PARCEL, copies=copies))
+        assert {frozenset(own) for own in fake.calls[-1].variables.values()} == {frozenset(bare | more)}
+        assert "%recipient.html_unsubscribe_url%" not in fake.calls[-1].one("html")
+
+
 def test_the_delivery_is_named_to_mailgun_by_its_ref_alone(fake: FakeHttp) -> None:
     mailgun(fake.url).send(ISSUE, PARCEL)
     (call,) = fake.calls

@@ -119,24 +119,31 @@ def build(options: Options, secrets: Secrets, _here: Path) -> Mailgun:
 
 def form(issue: RenderedIssue, parcel: Parcel) -> tuple[str, bytes]:
     """A call as multipart/form-data (RFC 7578), its boundary first; only the last fields are the parcel's own."""
-    boundary, common = _common(issue)
+    copies = parcel.copies
+    own = [{"ref": ref, "address": address, "unsubscribe_url": url} for ref, address, url, _ in copies]
+    if issue.mailbox:
+        _add(own, "unsubscribe_mail", [copy.unsubscribe_mail for copy in copies])
+    in_html = {name: escaped for name in issue.stand_ins if (escaped := _escaped([each[name] for each in own]))}
+    for name, escaped in in_html.items():
+        _add(own, f"html_{name}", escaped)
+    boundary, common = _common(issue, tuple(in_html))
+    readers = _wire_addresses([copy.address for copy in copies])
     dated = _field(boundary, "h:Date", format_datetime(parcel.dated).encode())
-    variables = _field(boundary, "recipient-variables", _variables(parcel.copies))
-    readers = "\n".join(_wire_addresses(parcel.copies)).encode()
+    variables = _field(boundary, "recipient-variables", orjson.dumps(dict(zip(readers, own, strict=True))))
     # All addressees in one stroke: no address has a line break in it.
-    separated = readers.replace(b"\n", b"\r\n" + _opening(boundary, "to"))
+    separated = "\n".join(readers).encode().replace(b"\n", b"\r\n" + _opening(boundary, "to"))
     ending = f"\r\n--{boundary}--\r\n".encode()
     return boundary, b"".join([common, dated, variables, _opening(boundary, "to"), separated, ending])
 
 
 @lru_cache(maxsize=4)
-def _common(issue: RenderedIssue) -> tuple[str, bytes]:
-    """The boundary and the fields that every call of an issue has.
+def _common(issue: RenderedIssue, escaped: tuple[str, ...]) -> tuple[str, bytes]:
+    """The boundary and the fields that every call of an issue has whose values of these names are escaped for HTML.
 
-    The boundary is the issue's hash, which no issue can hold. Without recipient variables every reader would see
-    all addresses in To, so they are always there. A value goes in twice where it is escaped for HTML.
+    The boundary is half of the issue's hash, which no issue can hold; it stands before each addressee. Without recipient
+    variables every reader would see all addresses in To, so they are always there.
     """
-    in_html = {name: f"%recipient.html_{name}%" for name in issue.stand_ins}
+    in_html = {name: f"%recipient.{'html_' if name in escaped else ''}{name}%" for name in issue.stand_ins}
     in_text = {name: f"%recipient.{name}%" for name in issue.stand_ins}
     by_mail = "%recipient.unsubscribe_mail%" if issue.mailbox else ""
     fields = [
@@ -150,7 +157,7 @@ def _common(issue: RenderedIssue) -> tuple[str, bytes]:
         ("o:tag", issue.tag),
         ("o:tracking", "no"),
     ]
-    boundary = issue.digest
+    boundary = issue.digest[:32]
     return boundary, b"".join([_field(boundary, name, value.encode()) for name, value in fields])
 
 
@@ -162,28 +169,19 @@ def _field(boundary: str, name: str, value: bytes) -> bytes:
     return _opening(boundary, name) + value + b"\r\n"
 
 
-def _variables(copies: Sequence[Copy]) -> bytes:
-    """Each reader's own values, by address."""
-    addresses, urls = _escaped([copy.address for copy in copies]), _escaped([copy.unsubscribe_url for copy in copies])
-    variables = {
-        to: {
-            "ref": copy.ref, "address": copy.address, "unsubscribe_url": copy.unsubscribe_url,
-            "html_address": address, "html_unsubscribe_url": url, "unsubscribe_mail": copy.unsubscribe_mail,
-        }
-        for to, copy, address, url in zip(_wire_addresses(copies), copies, addresses, urls, strict=True)
-    }  # fmt: skip
-    return orjson.dumps(variables)
+def _add(own: list[dict[str, str]], name: str, values: list[str]) -> None:
+    for each, value in zip(own, values, strict=True):
+        each[name] = value
 
 
-def _escaped(values: list[str]) -> list[str]:
-    """Values escaped for HTML, all at once; no address of a person or a page has a line break in it."""
+def _escaped(values: list[str]) -> list[str] | None:
+    """Values escaped for HTML, all at once, or None if all stay as they are; there is no line break in them."""
     plain = "\n".join(values)
     escaped = html_escape.escape(plain)
-    return values if escaped == plain else escaped.split("\n")
+    return None if escaped == plain else escaped.split("\n")
 
 
-def _wire_addresses(copies: Sequence[Copy]) -> list[str]:
-    addresses = [copy.address for copy in copies]
+def _wire_addresses(addresses: list[str]) -> list[str]:
     return addresses if "".join(addresses).isascii() else list(map(wire_address, addresses))
 
 
