@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Update, bindparam, func, literal_column
 from sqlmodel import Session, col, select, update
 
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, IssueRow
-from pipeline.database import Utc
 from pipeline.issue import Copy, Parcel, RenderedIssue
 from pipeline.rows import Rows, execute
 from subscribers import links
@@ -54,8 +53,8 @@ def copies_for(rendered: RenderedIssue, refs: Iterable[str], addresses: Iterable
     """A copy for each reader."""
     base, mailbox = links.leave_url(rendered.base_url, ""), rendered.mailbox
     urls = [base + token for token in tokens]
-    mails = [links.leave_mail(mailbox, token) for token in tokens] if mailbox else repeat("", len(urls))
-    return map(Copy._make, zip(refs, addresses, urls, mails, strict=True))
+    mails = [links.leave_mail(mailbox, token) for token in tokens] if mailbox else repeat("")
+    return map(Copy, refs, addresses, urls, mails)
 
 
 def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
@@ -76,12 +75,8 @@ def is_on_the_way(session: Session, issue: IssueRow) -> bool:
 
 def take_over(session: Session, batch: Batch, runner: str, now: datetime) -> Batch | None:
     """Begin the next attempt of a batch; None if somebody else has settled it or begun one meanwhile."""
-    taken = session.exec(
-        update(BatchRow)
-        .where(*_this_attempt(batch))
-        .values(attempt=batch.attempt + 1, runner=runner, attempted_at=now)
-        .execution_options(synchronize_session=False)
-    )
+    begun = update(BatchRow).where(*_this_attempt(batch)).values(attempt=batch.attempt + 1, runner=runner, attempted_at=now)
+    taken = session.connection().execute(begun)
     return replace(batch, attempt=batch.attempt + 1, runner=runner, attempted_at=now) if taken.rowcount else None
 
 
@@ -94,7 +89,7 @@ def parcel_again(session: Session, issue: IssueRow, rendered: RenderedIssue, bat
     row = session.get_one(BatchRow, batch.id)
     members = session.execute(
         select(DeliveryRow.ref, Subscriber.address, Subscriber.token)
-        .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
+        .join(Subscriber)
         .where(of(batch))
         .order_by(col(DeliveryRow.id))
     ).all()
@@ -114,7 +109,7 @@ def give_back(
 
 def let_go(session: Session, batch: Batch) -> None:
     """Leave a batch as sending for whoever comes next, who need not wait until it is old."""
-    session.exec(update(BatchRow).where(*_this_attempt(batch)).values(runner="").execution_options(synchronize_session=False))
+    session.connection().execute(update(BatchRow).where(*_this_attempt(batch)).values(runner=""))
 
 
 def reject(session: Session, batch: Batch, now: datetime, reason: str) -> None:
@@ -140,9 +135,9 @@ class Left(NamedTuple):
 def left_since(session: Session, then: datetime, after: int = 0) -> Left:
     """What has left of all issues in batches that were claimed since an instant, and after another batch."""
     claimed = (
-        select(func.count(col(DeliveryRow.id)), func.max(col(BatchRow.id)))
+        select(func.count(), func.max(col(BatchRow.id)))
         .select_from(BatchRow)
-        .join(DeliveryRow, col(BatchRow.id) == col(DeliveryRow.batch_id))
+        .join(DeliveryRow)
         .where(col(BatchRow.claimed_at) >= then, col(BatchRow.id) > after)
     )
     copies, last = session.exec(claimed).one()
@@ -164,17 +159,12 @@ def move_copies(
     before: Sequence[DeliveryState],
     after: DeliveryState,
     now: datetime,
-    reason: str = "",
+    reason: str,
     **values: object,
 ) -> int:
     """The guarded arrow between the states of copies; how many went along it."""
-    moved = session.exec(
-        update(DeliveryRow)
-        .where(which, col(DeliveryRow.state).in_(before))
-        .values(state=after, changed_at=now, reason=reason, **values)
-        .execution_options(synchronize_session=False)
-    )
-    return moved.rowcount
+    moving = update(DeliveryRow).where(which, col(DeliveryRow.state).in_(before))
+    return session.connection().execute(moving.values(state=after, changed_at=now, reason=reason, **values)).rowcount
 
 
 def _this_attempt(batch: Batch) -> tuple[ColumnElement[bool], ...]:
@@ -193,5 +183,5 @@ def _end(rows: Rows) -> Update:
         update(BatchRow)
         .where(col(BatchRow.id) == rows.number(0), col(BatchRow.attempt) == rows.number(1))
         .where(col(BatchRow.settled_at).is_(None))
-        .values(settled_at=bindparam("now", type_=Utc()))
+        .values(settled_at=bindparam("now"))
     )

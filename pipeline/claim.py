@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ def _pending(session: Session, issue: IssueRow, rendered: RenderedIssue, wanted:
         locked = session.connection().execute(_LOCKED[wanted.by_hours], given).scalars().all()
         found = columns(session, _WITH_LOCKED_READERS, ids=locked, now=now)
     suspect, ids, caps, barred, *readers = found
-    return sorted(map(_Pending._make, zip(suspect, ids, caps, barred, copies_for(rendered, *readers), strict=True)))
+    return sorted(map(_Pending, suspect, ids, caps, barred, copies_for(rendered, *readers)))
 
 
 _IS_SENDING = exists().where(col(IssueRow.id) == bindparam("issue"), col(IssueRow.state) == IssueState.SENDING)
@@ -147,28 +147,26 @@ def _new_batches(
     made = [(parcel.key, parcel.digest(issue.digest)) for parcel in parcels]
     inserted = execute(session, _insert, made, issue=issue.id, runner=runner, dated=dated, now=now)
     ids: dict[str, Any] = {row.key: row.id for row in inserted}
-    members = [(ids[parcel.key], [row.id for row in rows]) for parcel, rows in zip(parcels, taken, strict=True)]
+    leaving = list(zip(parcels, taken, strict=True))
+    members = [(ids[parcel.key], [row.id for row in rows]) for parcel, rows in leaving]
     if len(members) > FEW:
         moved = _move_each(session, [(row, batch) for batch, rows in members for row in rows], now)
     else:
         moved = sum(_move(session, rows, DeliveryState.SENDING, now, batch=batch) for batch, rows in members)
     if moved != sum(map(len, taken)):
         raise RuntimeError(f"claimed {moved} of {sum(map(len, taken))} copies: another writer was not kept out")
-    return [
-        (Batch(ids[parcel.key], 1, runner, dated, now, rows[0].suspect, rows[0].cap), parcel)
-        for parcel, rows in zip(parcels, taken, strict=True)
-    ]
+    return [(Batch(ids[parcel.key], 1, runner, dated, now, rows[0].suspect, rows[0].cap), parcel) for parcel, rows in leaving]
 
 
 def _under_keys(copies: Sequence[tuple[Copy, ...]], dated: datetime) -> list[Parcel]:
     """Parcels under keys that nobody else has; their chance comes in one stroke, since asking for it is slow."""
     chance = secrets.token_bytes(_KEY_BYTES * len(copies))
     keys = (chance[place * _KEY_BYTES : (place + 1) * _KEY_BYTES].hex() for place in range(len(copies)))
-    return [Parcel(key, dated, each) for key, each in zip(keys, copies, strict=True)]
+    return list(map(Parcel, keys, repeat(dated), copies))
 
 
 def _insert(rows: Rows) -> Insert:
-    given: dict[str, Any] = {"issue_id": bindparam("issue", type_=Integer), "key": rows.text(0), "digest": rows.text(1)}
+    given: dict[str, Any] = {"issue_id": bindparam("issue"), "key": rows.text(0), "digest": rows.text(1)}
     given |= {"attempt": literal(1), "runner": bindparam("runner")}
     given |= {"claimed_at": bindparam("dated", type_=Utc()), "attempted_at": bindparam("now", type_=Utc())}
     return insert(BatchRow).from_select(list(given), select(*given.values())).returning(col(BatchRow.id), col(BatchRow.key))

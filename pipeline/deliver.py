@@ -317,10 +317,10 @@ class Delivery:
         try:
             begun = flight._replace(began=self.now())
             if self._is_called_off(begun):
-                return Landing(begun, (), Recalled())
-            return Landing(begun, self.provider.send(self._rendered, flight.parcel), None)
+                return Landing(begun, error=Recalled())
+            return Landing(begun, self.provider.send(self._rendered, flight.parcel))
         except BaseException as error:  # noqa: BLE001 - whatever happened, the run must hear of it
-            return Landing(flight, (), error)
+            return Landing(flight, error=error)
 
     def _is_called_off(self, flight: Flight) -> bool:
         stops = self.stopping.is_set() or self._judge.trouble is not None or self._pace.waits(flight.began)
@@ -425,7 +425,8 @@ class Delivery:
         Raises:
             DecisionNeeded: it cannot be written.
         """
-        for chance in range(1, WRITE_CHANCES + 1):
+        chance = 1
+        while True:
             try:
                 with self.database.write() as session:
                     return change(session)
@@ -435,7 +436,7 @@ class Delivery:
                     raise DecisionNeeded(f"the ledger cannot be written: {error.orig}; {again}") from error
                 # Who is told to stop waits for nothing, but this is worth waiting for.
                 (time.sleep if self.stopping.is_set() else self.wait)(2.0**chance)
-        raise AssertionError("unreachable")
+                chance += 1
 
     def _end(self) -> None:
         if self._judge.trouble:
@@ -443,7 +444,7 @@ class Delivery:
 
         def close(session: Session) -> IssueRow:
             ledger.close(session, self.issue, self.now())
-            return session.get_one(IssueRow, self.issue.id, populate_existing=True)
+            return session.get_one(IssueRow, self.issue.id)
 
         issue = self._keep(close)
         self.progress(self._done, self._total)

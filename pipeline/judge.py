@@ -33,8 +33,8 @@ class Landing(NamedTuple):
     """What came of a flight: receipts, or what went wrong."""
 
     flight: Flight
-    receipts: Sequence[Receipt]
-    error: BaseException | None
+    receipts: Sequence[Receipt] = ()
+    error: BaseException | None = None
 
 
 class Recalled(Exception):

@@ -115,9 +115,6 @@ def featured_terms(session: Session, before: Slot) -> dict[str, date]:
 
 def freeze(session: Session, draft: Draft, now: datetime) -> IssueRow:
     """Store the bytes of a draft as the slot's issue, once: a slot that is frozen already is left as it is."""
-    found = find(session, draft.slot.name)
-    if found:
-        return found
     issue = IssueRow(
         slot=draft.slot.name,
         number=draft.issue.number,
@@ -131,7 +128,7 @@ def freeze(session: Session, draft: Draft, now: datetime) -> IssueRow:
         with session.begin_nested():
             session.add(issue)
     except IntegrityError:
-        # Another process froze the slot between our look and our write; where writers take turns it cannot.
+        # It was frozen before, by whomever.
         found = find(session, draft.slot.name)
         if found is None:
             raise DecisionNeeded(f"number {issue.number} was given to another issue meanwhile: run it again") from None
@@ -303,9 +300,9 @@ def undecided(session: Session, since: datetime) -> Sequence[IssueRow]:
 
 def tally(session: Session, issue: IssueRow) -> Counter[str]:
     """How many copies are in each state, counted in one pass without sorting them."""
-    counts = [func.count().filter(col(DeliveryRow.state) == state) for state in DeliveryState]
-    row = session.execute(select(*counts).where(col(DeliveryRow.issue_id) == issue.id)).one()
-    return Counter({state.value: count for state, count in zip(DeliveryState, row, strict=True) if count})
+    counts = [func.count().filter(col(DeliveryRow.state) == state).label(state) for state in DeliveryState]
+    row = session.execute(select(*counts).where(col(DeliveryRow.issue_id) == issue.id)).mappings().one()
+    return Counter({state.value: row[state] for state in DeliveryState if row[state]})
 
 
 def fates(session: Session, issue: IssueRow) -> dict[str, int]:
@@ -321,8 +318,8 @@ def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:
     query = (
         select(DeliveryRow.ref, Subscriber.address, DeliveryRow.resent)
         .add_columns(col(BatchRow.claimed_at), col(BatchRow.attempted_at))
-        .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id))
-        .join(BatchRow, col(BatchRow.id) == col(DeliveryRow.batch_id))
+        .join(Subscriber)
+        .join(BatchRow)
         .where(_unknown_of(issue))
         .order_by(col(DeliveryRow.id))
     )
@@ -365,7 +362,7 @@ def report(session: Session, issue: IssueRow) -> Report:
     unknown = session.exec(
         select(Subscriber.address, DeliveryRow.ref, DeliveryRow.changed_at, DeliveryRow.reason)
         .select_from(DeliveryRow)
-        .join(Subscriber, col(Subscriber.id) == col(DeliveryRow.subscriber_id), isouter=True)
+        .join(Subscriber, isouter=True)
         .where(_unknown_of(issue))
         .order_by(col(DeliveryRow.id))
     )
@@ -419,13 +416,8 @@ def _id(issue: IssueRow) -> int:
 
 def _move_issue(session: Session, issue: IssueRow, before: Sequence[IssueState], **values: object) -> bool:
     """The one guarded arrow between the states of an issue; False if it was not in any of `before`."""
-    moved = session.exec(
-        update(IssueRow)
-        .where(col(IssueRow.id) == issue.id, col(IssueRow.state).in_(before))
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    return moved.rowcount > 0
+    moving = update(IssueRow).where(col(IssueRow.id) == issue.id, col(IssueRow.state).in_(before)).values(**values)
+    return session.connection().execute(moving).rowcount > 0
 
 
 def lock(session: Session, issue_id: int | None) -> None:

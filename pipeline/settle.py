@@ -12,7 +12,6 @@ from sqlmodel import Session, col, update
 from pipeline import batches
 from pipeline.batches import FEW, Batch, end_attempts, move_copies, of
 from pipeline.books import DeliveryRow, DeliveryState
-from pipeline.database import Utc
 from pipeline.issue import Parcel, Receipt
 from pipeline.rows import Rows, execute
 from pipeline.text import printable
@@ -179,5 +178,5 @@ def _telling(which: Any, before: Sequence[DeliveryState], state: Any, its_id: An
     return (
         update(DeliveryRow)
         .where(which, or_(*(col(DeliveryRow.state) == each for each in before)))
-        .values(state=state, provider_id=its_id, reason=why, changed_at=bindparam("now", type_=Utc()))
+        .values(state=state, provider_id=its_id, reason=why, changed_at=bindparam("now"))
     )

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -281,6 +282,26 @@ def test_an_answer_is_kept_though_the_database_fails_at_first(world: World, monk
     monkeypatch.setattr("pipeline.deliver.settle", flaky)
     assert route.publish(world.newsroom, world.slot).state == IssueState.SENT
     assert failures == []
+
+
+def test_whoever_is_told_to_stop_still_gives_the_database_time_to_take_an_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(world, 2)
+    stopping, failures = threading.Event(), [1, 2]
+    slept: list[float] = []
+
+    def flaky(*args: Any) -> int:
+        if stopping.is_set() and failures:
+            failures.pop()
+            raise OperationalError("UPDATE", {}, Exception("database is locked"))
+        return settle(*args)
+
+    monkeypatch.setattr("pipeline.deliver.settle", flaky)
+    monkeypatch.setattr("pipeline.deliver.time", SimpleNamespace(sleep=slept.append))
+    provider = FakeProvider(after=lambda _parcel: stopping.set())
+    route.publish(replace(world.with_provider(provider), stopping=stopping), world.slot)
+    assert slept == [2.0, 4.0]
 
 
 def test_a_bug_in_the_provider_costs_one_batch_and_pauses(world: World) -> None:

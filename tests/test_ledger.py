@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import bindparam
@@ -28,6 +29,8 @@ from tests.conftest import FRIDAY, World
 from tests.test_providers import ISSUE
 
 BEFORE, NOW = FRIDAY - timedelta(hours=1), FRIDAY + timedelta(hours=1, microseconds=5)
+# The same instant, as it may be told in another zone.
+NOW_IN_TOKYO = NOW.astimezone(ZoneInfo("Asia/Tokyo"))
 MOST_PUT_OFF = 3
 IN_A_BATCH = [state for state in DeliveryState if state not in (DeliveryState.PENDING, DeliveryState.EXCLUDED)]
 NO_PAUSE = {"paused_by": "", "trouble": "", "resume_at": None}
@@ -206,6 +209,17 @@ def test_what_is_not_approved_cannot_be_voided(book: Book) -> None:
     assert len(book.session.exec(select(IssueRow)).all()) == 2
 
 
+def test_a_slot_is_frozen_once_with_the_term_of_its_issue_if_it_has_one(world: World) -> None:
+    world.tell_a_week()
+    drafted = route.draft(world.newsroom, world.slot)
+    bare = replace(drafted, selection=replace(drafted.selection, term=None))
+    with world.database.write() as session:
+        first = ledger.freeze(session, bare, NOW)
+        assert (first.term, first.digest, first.frozen_at) == ("", drafted.rendered.digest, NOW)
+        assert ledger.freeze(session, drafted, NOW + timedelta(hours=1)) is first
+        assert len(session.exec(select(ToldRow)).all()) == sum(1 + len(each.also) for each in drafted.selection.stories)
+
+
 def test_enrolment_writes_a_copy_for_each_active_reader_once(book: Book) -> None:
     roll.suppress(book.session, "ada-pending@example.com", Why.COMPLAINT, NOW)
     roll.unsubscribe(book.session, "ben-pending@example.com", NOW)
@@ -215,7 +229,7 @@ def test_enrolment_writes_a_copy_for_each_active_reader_once(book: Book) -> None
     )  # fmt: skip
     book.session.add(third)
     with book.changes() as changed:
-        ledger.enrol(book.session, third, NOW)
+        ledger.enrol(book.session, third, NOW_IN_TOKYO)
     assert changed.pop("2026-12-11")["enrolled_at"] == NOW
     made = list(changed.values())
     assert len({each["ref"] for each in made}) == len(made) == 2 * len(DeliveryState) - 1
@@ -395,7 +409,7 @@ def test_unknown_copies_are_sent_again_by_themselves_only_so_often(book: Book) -
     refs = ["1-unknown-ada", "1-unknown-ben", "1-accepted-ada"]
     again = {"state": "pending", "batch_id": None, "resent": 1, "reason": "sent again: on_unknown", "changed_at": NOW}
     with book.changes() as changed:
-        assert ledger.send_again(book.session, book.one, refs, 1, NOW) == 1
+        assert ledger.send_again(book.session, book.one, refs, 1, NOW_IN_TOKYO) == 1
     assert changed == {"1-unknown-ada": again, "2026-11-27": {"state": "sending", "closed_at": None}}
     with book.changes() as changed:
         assert ledger.send_again(book.session, book.one, refs, 1, NOW) == 0
@@ -675,6 +689,9 @@ def test_pending_copies_are_taken_in_order_as_batches_that_are_sending(book: Boo
             )
         again = batches.parcel_again(book.session, book.one, ISSUE, batch)
         assert again == parcel
+    # As the database compares them, which in SQLite is letter by letter.
+    now = (col(BatchRow.claimed_at) == dated) & (col(BatchRow.attempted_at) == NOW)
+    assert set(book.session.exec(select(BatchRow.id).where(now))) == {batch.id for batch, _ in leaving}
     assert changed == {}
     assert len({parcel.key for _, parcel in leaving}) == calls
 

@@ -174,6 +174,20 @@ def test_calls_that_were_left_are_made_again_at_once_and_no_more_beside_them_tha
     assert sorted(parcel.key for parcel in provider.parcels) == sorted(attempts)
 
 
+def test_progress_counts_each_of_the_calls_that_were_left_and_cannot_be_made_again(world: World) -> None:
+    issue = enrolled(world, 8)
+    for _ in range(2):
+        taken(world, issue)
+    world.clock.at += PATIENCE
+    told: list[tuple[int, int]] = []
+    sent = route.publish(
+        world.with_provider(Busy(connections=3)), world.slot, progress=lambda done, total: told.append((done, total))
+    )
+    assert sent.counts["accepted"] == 4
+    assert [each.reason for each in sent.unknown] == ["the call ended before the answer, and cannot be made again"] * 4
+    assert told[-1] == (8, 8)
+
+
 def test_one_copy_that_was_accepted_before_says_that_a_refusal_is_meant_for_its_reader(world: World) -> None:
     ready(world, 2)
 
