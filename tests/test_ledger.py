@@ -209,7 +209,7 @@ def test_what_is_not_approved_cannot_be_voided(book: Book) -> None:
     assert len(book.session.exec(select(IssueRow)).all()) == 2
 
 
-def test_a_slot_is_frozen_once_with_the_term_of_its_issue_if_it_has_one(world: World) -> None:
+def test_a_slot_is_frozen_once_and_its_issue_may_have_no_term(world: World) -> None:
     world.tell_a_week()
     drafted = route.draft(world.newsroom, world.slot)
     bare = replace(drafted, selection=replace(drafted.selection, term=None))
@@ -690,8 +690,8 @@ def test_pending_copies_are_taken_in_order_as_batches_that_are_sending(book: Boo
         again = batches.parcel_again(book.session, book.one, ISSUE, batch)
         assert again == parcel
     # As the database compares them, which in SQLite is letter by letter.
-    now = (col(BatchRow.claimed_at) == dated) & (col(BatchRow.attempted_at) == NOW)
-    assert set(book.session.exec(select(BatchRow.id).where(now))) == {batch.id for batch, _ in leaving}
+    as_written = (col(BatchRow.claimed_at) == dated) & (col(BatchRow.attempted_at) == NOW)
+    assert set(book.session.exec(select(BatchRow.id).where(as_written))) == {batch.id for batch, _ in leaving}
     assert changed == {}
     assert len({parcel.key for _, parcel in leaving}) == calls
 

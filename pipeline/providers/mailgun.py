@@ -138,10 +138,10 @@ def form(issue: RenderedIssue, parcel: Parcel) -> tuple[str, bytes]:
 
 @lru_cache(maxsize=4)
 def _common(issue: RenderedIssue, escaped: tuple[str, ...]) -> tuple[str, bytes]:
-    """The boundary and the fields that every call of an issue has whose values of these names are escaped for HTML.
+    """The boundary and the fields that are alike in every call of an issue that escapes these values for HTML.
 
-    The boundary is half of the issue's hash, which no issue can hold; it stands before each addressee. Without recipient
-    variables every reader would see all addresses in To, so they are always there.
+    The boundary is of the issue's hash, which no issue can hold; half is enough, and it stands before each addressee.
+    Without recipient variables every reader would see all addresses in To, so they are always there.
     """
     in_html = {name: f"%recipient.{'html_' if name in escaped else ''}{name}%" for name in issue.stand_ins}
     in_text = {name: f"%recipient.{name}%" for name in issue.stand_ins}
