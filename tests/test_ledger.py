@@ -209,15 +209,23 @@ def test_what_is_not_approved_cannot_be_voided(book: Book) -> None:
     assert len(book.session.exec(select(IssueRow)).all()) == 2
 
 
-def test_a_slot_is_frozen_once_and_its_issue_may_have_no_term(world: World) -> None:
+@pytest.mark.parametrize("featured", [True, False])
+def test_a_slot_is_frozen_once_with_the_term_of_its_issue_if_it_has_one(world: World, *, featured: bool) -> None:
     world.tell_a_week()
     drafted = route.draft(world.newsroom, world.slot)
+    term = drafted.selection.term
+    assert term
     bare = replace(drafted, selection=replace(drafted.selection, term=None))
+    one, other = (drafted, bare) if featured else (bare, drafted)
     with world.database.write() as session:
-        first = ledger.freeze(session, bare, NOW)
-        assert (first.term, first.digest, first.frozen_at) == ("", drafted.rendered.digest, NOW)
-        assert ledger.freeze(session, drafted, NOW + timedelta(hours=1)) is first
-        assert len(session.exec(select(ToldRow)).all()) == sum(1 + len(each.also) for each in drafted.selection.stories)
+        first = ledger.freeze(session, one, NOW)
+        assert (first.term, first.frozen_at) == (term.term.slug if featured else "", NOW)
+        assert ledger.freeze(session, other, NOW + timedelta(hours=1)) is first
+        told = session.exec(select(ToldRow).order_by(col(ToldRow.id))).all()
+    chosen = drafted.selection.stories
+    places = [place for place, each in enumerate(chosen, 1) for _ in (each.story, *each.also)]
+    assert [row.place for row in told] == places
+    assert [row.summary for row in told] == [story.summary for each in chosen for story in (each.story, *each.also)]
 
 
 def test_enrolment_writes_a_copy_for_each_active_reader_once(book: Book) -> None:
@@ -726,6 +734,7 @@ def test_a_box_for_such_mails_is_printed_where_there_is_one(book: Book) -> None:
     token = book.session.exec(select(Subscriber.token).where(Subscriber.key == "ada-pending@example.com")).one()
     boxed = replace(ISSUE, mailbox="leave@news.example.com")
     ((batch, parcel),), _ = claim(book.session, book.one, boxed, wanted(1), "us", NOW)
+    assert parcel.copies[0].unsubscribe_url == f"https://news.example.com/u/{token}"
     assert parcel.copies[0].unsubscribe_mail.startswith("mailto:leave@news.example.com")
     assert token in parcel.copies[0].unsubscribe_mail
     assert batches.parcel_again(book.session, book.one, boxed, batch) == parcel
