@@ -209,6 +209,17 @@ def test_what_is_not_approved_cannot_be_voided(book: Book) -> None:
     assert len(book.session.exec(select(IssueRow)).all()) == 2
 
 
+def test_a_number_is_not_given_to_two_issues(world: World) -> None:
+    world.tell_a_week()
+    drafted = route.draft(world.newsroom, world.slot)
+    with world.database.write() as session:
+        ledger.freeze(session, drafted, NOW)
+        late = replace(drafted, slot=world.newsroom.schedule.next(world.slot.at))
+        with pytest.raises(DecisionNeeded, match=r"^number 1 was given to another issue meanwhile: run it again$"):
+            ledger.freeze(session, late, NOW)
+        assert [issue.slot for issue in session.exec(select(IssueRow))] == [world.slot.name]
+
+
 @pytest.mark.parametrize("featured", [True, False])
 def test_a_slot_is_frozen_once_with_the_term_of_its_issue_if_it_has_one(world: World, *, featured: bool) -> None:
     world.tell_a_week()
