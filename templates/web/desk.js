@@ -172,6 +172,7 @@ async function send(form, body, sent) {
   for (const [name, value] of Object.entries(sent)) form.elements[`was_${name}`].value = value;
   remember(form);
   know(said.seen);
+  isOut = false;
   say("Saved.");
   await refresh();
   return true;
@@ -362,7 +363,8 @@ async function look() {
     isOut = true;
     say("You are signed out. Sign in on another page: what you write is kept here until then.", true);
   } else if (answer.ok) {
-    if (isOut && (await takeToken())) {
+    // Something may be saved while the token is fetched, and that it was is not to be wiped away.
+    if (isOut && (await takeToken()) && isOut) {
       isOut = false;
       say("");
     }

@@ -197,6 +197,11 @@ def test_what_was_written_while_signed_out_is_saved_after_signing_in_on_another_
     Visit(context.new_page(), week).sign_in()
     until(lambda: draft(week).issue.lines[0].why == "Written while signed out")
     expect(editor.page.locator("#saving")).to_have_text("Saved.")
+    # Nor do news that come later wipe it away.
+    for _ in range(2):
+        with editor.page.expect_response("**/news?*", timeout=20_000):
+            pass
+    expect(editor.page.locator("#saving")).to_have_text("Saved.")
     editor.press("Approve")
     assert state(week) == "approved"
     editor.forgives(SIGNED_OUT, TOO_OLD)
