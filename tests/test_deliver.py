@@ -16,7 +16,7 @@ from pipeline import ledger
 from pipeline import publish as route
 from pipeline.books import IssueState
 from pipeline.errors import AccountRefused, CallRefused, DecisionNeeded, NotProcessed, ProviderError, Unclear
-from pipeline.issue import Parcel, Receipt
+from pipeline.issue import Parcel, Receipt, RenderedIssue
 from pipeline.ledger import Decision, Report
 from pipeline.newsroom import is_running
 from pipeline.settle import settle
@@ -302,6 +302,22 @@ def test_whoever_is_told_to_stop_still_gives_the_database_time_to_take_an_answer
     provider = FakeProvider(after=lambda _parcel: stopping.set())
     route.publish(replace(world.with_provider(provider), stopping=stopping), world.slot)
     assert slept == [2.0, 4.0]
+
+
+def test_what_is_handed_over_is_what_was_frozen(local_world: World) -> None:
+    ready(local_world, 2)
+    handed: list[str] = []
+
+    class Noting(FakeProvider):
+        def send(self, issue: RenderedIssue, parcel: Parcel) -> list[Receipt]:
+            handed.append(issue.digest)
+            return super().send(issue, parcel)
+
+    route.publish(local_world.with_provider(Noting()), local_world.slot)
+    with local_world.database.read() as session:
+        issue = ledger.find(session, local_world.slot.name)
+    assert issue
+    assert handed == [issue.digest]
 
 
 def test_a_bug_in_the_provider_costs_one_batch_and_pauses(world: World) -> None:
