@@ -53,8 +53,8 @@ def copies_for(rendered: RenderedIssue, refs: Iterable[str], addresses: Iterable
     """A copy for each reader."""
     base, mailbox = links.leave_url(rendered.base_url, ""), rendered.mailbox
     urls = [base + token for token in tokens]
-    mails = [links.leave_mail(mailbox, token) for token in tokens] if mailbox else repeat("")
-    return map(Copy, refs, addresses, urls, mails)
+    mails = [links.leave_mail(mailbox, token) for token in tokens] if mailbox else repeat("", len(urls))
+    return map(Copy._make, zip(refs, addresses, urls, mails, strict=True))
 
 
 def in_flight(session: Session, issue: IssueRow) -> list[Batch]:

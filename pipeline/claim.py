@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby, islice, repeat
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ def _pending(session: Session, issue: IssueRow, rendered: RenderedIssue, wanted:
         locked = session.connection().execute(_LOCKED[wanted.by_hours], given).scalars().all()
         found = columns(session, _WITH_LOCKED_READERS, ids=locked, now=now)
     suspect, ids, caps, barred, *readers = found
-    return sorted(map(_Pending, suspect, ids, caps, barred, copies_for(rendered, *readers)))
+    return sorted(map(_Pending._make, zip(suspect, ids, caps, barred, copies_for(rendered, *readers), strict=True)))
 
 
 _IS_SENDING = exists().where(col(IssueRow.id) == bindparam("issue"), col(IssueRow.state) == IssueState.SENDING)
@@ -162,7 +162,7 @@ def _under_keys(copies: Sequence[tuple[Copy, ...]], dated: datetime) -> list[Par
     """Parcels under keys that nobody else has; their chance comes in one stroke, since asking for it is slow."""
     chance = secrets.token_bytes(_KEY_BYTES * len(copies))
     keys = (chance[place * _KEY_BYTES : (place + 1) * _KEY_BYTES].hex() for place in range(len(copies)))
-    return list(map(Parcel, keys, repeat(dated), copies))
+    return [Parcel(key, dated, each) for key, each in zip(keys, copies, strict=True)]
 
 
 def _insert(rows: Rows) -> Insert:

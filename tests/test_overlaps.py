@@ -467,8 +467,9 @@ def test_refused_calls_that_must_wait_keep_their_smaller_size(world: World, conn
             raise NotProcessed("busy")
 
     route.publish(world.with_provider(Busy(copies=4, connections=connections, does=does)), world.slot)
-    assert sizes[0] == 4
-    assert set(sizes[1:]) == {2}
+    assert sizes == [4] + [2] * (len(sizes) - 1)
+    # The second connection's call is refused too, or recalled before it begins.
+    assert 4 <= len(sizes) <= 3 + connections
 
 
 def test_two_runs_of_one_process_leave_the_interpreter_as_it_was() -> None:
