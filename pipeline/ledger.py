@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, case, cast, insert, literal, literal_column, text
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, insert, literal, literal_column, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, func, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
-from pipeline.batches import is_on_the_way, move_copies
+from pipeline.batches import is_on_the_way, move_copies, pending_of
 from pipeline.books import BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, Pause, ToldRow
 from pipeline.database import Utc
 from pipeline.errors import DecisionNeeded, UsageError
@@ -298,19 +298,33 @@ def undecided(session: Session, since: datetime) -> Sequence[IssueRow]:
     return session.exec(query.order_by(col(IssueRow.slot))).all()
 
 
-def tally(session: Session, issue: IssueRow) -> Counter[str]:
-    """How many copies are in each state, counted in one pass without sorting them."""
-    counts = [func.count().filter(col(DeliveryRow.state) == state).label(state) for state in DeliveryState]
-    row = session.execute(select(*counts).where(col(DeliveryRow.issue_id) == issue.id)).mappings().one()
-    return Counter({state.value: row[state] for state in DeliveryState if row[state]})
+class Tally(NamedTuple):
+    """How many copies are in each state, and how many have each fate that events have told of, where there are any."""
+
+    states: Counter[str]
+    fates: dict[str, int]
 
 
-def fates(session: Session, issue: IssueRow) -> dict[str, int]:
-    """How many copies have each fate that events have told of."""
-    told = (DeliveryRow.issue_id == issue.id, DeliveryRow.fate != "")
-    query = select(DeliveryRow.fate, func.count()).where(*told).group_by(DeliveryRow.fate)
-    counts = dict(session.exec(query).all())
-    return {fate.value: counts[fate] for fate in Fate if fate in counts}
+def tally(session: Session, issue: IssueRow) -> Tally:
+    """Count the copies of an issue, in one statement and one pass.
+
+    Nearly all are accepted or still pending. The pending ones have an index of their own, all together are counted
+    by another, and every row is looked at for whether it says anything else; what is left over says accepted.
+    """
+    state, fate, mine = col(DeliveryRow.state), col(DeliveryRow.fate), col(DeliveryRow.issue_id) == issue.id
+    usual = (DeliveryState.PENDING, DeliveryState.ACCEPTED)
+    unusual = [each for each in DeliveryState if each not in usual]
+    speaks = and_(*(state != each for each in usual)) | (fate != "")
+    counted = [func.count().filter(column == each) for column, kinds in ((state, unusual), (fate, Fate)) for each in kinds]
+    whole, pending = (
+        select(func.count()).select_from(DeliveryRow).where(which).correlate(None).scalar_subquery()
+        for which in (mine, pending_of(issue))
+    )
+    copies, waiting, *found = session.execute(select(whole, pending, *counted).where(mine, speaks)).one()
+    states = Counter({DeliveryState.PENDING.value: waiting} | dict(zip(unusual, found, strict=False)))
+    states[DeliveryState.ACCEPTED.value] = copies - states.total()
+    fates = dict(zip(Fate, found[len(unusual) :], strict=True))
+    return Tally(+states, {told.value: number for told, number in fates.items() if number})
 
 
 def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:
@@ -356,7 +370,7 @@ def send_again(session: Session, issue: IssueRow, refs: Sequence[str], most: int
 
 def report(session: Session, issue: IssueRow) -> Report:
     """How an issue stands, every unknown copy by name."""
-    counts = tally(session, issue)
+    counts, fates = tally(session, issue)
     excluded = counts.pop(DeliveryState.EXCLUDED, 0)
     states = [state for state in DeliveryState if state is not DeliveryState.EXCLUDED]
     unknown = session.exec(
@@ -377,7 +391,7 @@ def report(session: Session, issue: IssueRow) -> Report:
         unknown=tuple(Unknown(address or "erased", ref, since, reason) for address, ref, since, reason in unknown),
         trouble=issue.trouble,
         paused_by=issue.paused_by,
-        fates=fates(session, issue),
+        fates=fates,
         hours=progress(session, issue),
     )
 

@@ -384,7 +384,7 @@ def test_a_report_counts_this_issue_and_names_its_unknown_copies(book: Book) -> 
 
 def test_a_tally_counts_this_issue_alone(book: Book) -> None:
     book.put("2-accepted-ada", state=DeliveryState.REJECTED)
-    assert ledger.tally(book.session, book.one) == dict.fromkeys(DeliveryState, 2)
+    assert ledger.tally(book.session, book.one) == (dict.fromkeys(DeliveryState, 2), {})
 
 
 def test_who_was_lost_sight_of_is_told_with_what_a_log_is_asked(book: Book) -> None:

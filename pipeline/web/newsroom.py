@@ -231,9 +231,10 @@ def _news(newsroom: Newsroom, *, moved: bool) -> dict[str, object]:
     with newsroom.database.read() as session:
         slot = ledger.coming(session, newsroom.schedule, newsroom.now())
         issue = ledger.newest(session)
-        last = issue and _Last(
+        tally = issue and ledger.tally(session, issue)
+        last = issue and tally and _Last(
             issue.slot, issue.number, issue.rendered.subject, issue.state.replace("_", " "), issue.trouble,
-            dict(ledger.tally(session, issue)), {fate.replace("_", " "): n for fate, n in ledger.fates(session, issue).items()},
+            dict(tally.states), {fate.replace("_", " "): number for fate, number in tally.fates.items()},
         )  # fmt: skip
     schedule = newsroom.schedule
     opens = slot.at.astimezone(schedule.zone)
