@@ -387,6 +387,24 @@ def test_a_tally_counts_this_issue_alone(book: Book) -> None:
     assert ledger.tally(book.session, book.one) == (dict.fromkeys(DeliveryState, 2), {})
 
 
+def test_a_tally_of_copies_that_are_as_usual_has_nothing_else(book: Book) -> None:
+    mine = col(DeliveryRow.issue_id) == book.one.id
+    everybody = 2 * len(DeliveryState)
+    for state in DeliveryState:
+        book.session.execute(update(DeliveryRow).where(mine).values(state=state))
+        assert ledger.tally(book.session, book.one) == ({state: everybody}, {})
+
+
+def test_a_tally_tells_each_fate_of_this_issue_in_their_own_order(book: Book) -> None:
+    for place, fate in enumerate(Fate):
+        which = col(DeliveryRow.ref).in_([f"1-{state}-ada" for state in list(DeliveryState)[: place + 1]])
+        book.session.execute(update(DeliveryRow).where(which, col(DeliveryRow.fate) == "").values(fate=fate))
+    book.put("2-accepted-ben", fate=Fate.BLOCKED)
+    states, fates = ledger.tally(book.session, book.one)
+    assert list(fates.items()) == [(fate.value, 1) for fate in Fate]
+    assert states == dict.fromkeys(DeliveryState, 2)
+
+
 def test_who_was_lost_sight_of_is_told_with_what_a_log_is_asked(book: Book) -> None:
     book.put("1-unknown-ada", resent=1)
     taken = book.batch("1-home")
