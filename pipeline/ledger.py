@@ -315,16 +315,18 @@ def tally(session: Session, issue: IssueRow) -> Tally:
     usual = (DeliveryState.PENDING, DeliveryState.ACCEPTED)
     unusual = [each for each in DeliveryState if each not in usual]
     speaks = and_(*(state != each for each in usual)) | (fate != "")
-    counted = [func.count().filter(column == each) for column, kinds in ((state, unusual), (fate, Fate)) for each in kinds]
-    whole, pending = (
+    counted = [
+        func.count().filter(kind == each).label(each) for kind, kinds in ((state, unusual), (fate, Fate)) for each in kinds
+    ]
+    copies, pending = (
         select(func.count()).select_from(DeliveryRow).where(which).correlate(None).scalar_subquery()
         for which in (mine, pending_of(issue))
     )
-    copies, waiting, *found = session.execute(select(whole, pending, *counted).where(mine, speaks)).one()
-    states = Counter({DeliveryState.PENDING.value: waiting} | dict(zip(unusual, found, strict=False)))
-    states[DeliveryState.ACCEPTED.value] = copies - states.total()
-    fates = dict(zip(Fate, found[len(unusual) :], strict=True))
-    return Tally(+states, {told.value: number for told, number in fates.items() if number})
+    query = select(copies.label("copies"), pending.label(DeliveryState.PENDING), *counted).where(mine, speaks)
+    found = session.execute(query).mappings().one()
+    states = Counter({each.value: found[each] for each in (DeliveryState.PENDING, *unusual)})
+    states[DeliveryState.ACCEPTED.value] = found["copies"] - states.total()
+    return Tally(+states, {each.value: found[each] for each in Fate if found[each]})
 
 
 def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:

@@ -387,12 +387,14 @@ def test_a_tally_counts_this_issue_alone(book: Book) -> None:
     assert ledger.tally(book.session, book.one) == (dict.fromkeys(DeliveryState, 2), {})
 
 
-def test_a_tally_of_copies_that_are_as_usual_has_nothing_else(book: Book) -> None:
+def test_copies_that_are_all_alike_are_counted_as_what_they_are(book: Book) -> None:
     mine = col(DeliveryRow.issue_id) == book.one.id
     everybody = 2 * len(DeliveryState)
     for state in DeliveryState:
         book.session.execute(update(DeliveryRow).where(mine).values(state=state))
         assert ledger.tally(book.session, book.one) == ({state: everybody}, {})
+        told = ledger.report(book.session, book.one)
+        assert (told.enrolled, told.excluded) == ((0, everybody) if state is DeliveryState.EXCLUDED else (everybody, 0))
 
 
 def test_a_tally_tells_each_fate_of_this_issue_in_their_own_order(book: Book) -> None:
