@@ -132,7 +132,6 @@ class Delivery:
     _left: tuple[datetime, Left] | None = None
     _done: int = 0
     _total: int = 0
-    _counted: bool = False
     _dry: bool = False
     _asked_log: bool = False
     _by_hours: bool = False
@@ -157,9 +156,7 @@ class Delivery:
         self._quorum = max(1, ahead // 2)
         self._together = max(1, TOGETHER // self._size)
         self._pace = Pace(limits.per_second, random.random)
-        self._judge = Judge(limits, self._pace, self.now)
-        with self.database.read() as session:
-            self._by_hours = hours.goes_by_hours(session, self.issue)
+        self._judge = Judge(limits, self._pace, self.now, some_accepted=self._count())
         self._take_up_what_was_left()
         try:
             with _in_haste(SWITCH if self._size > 1 else USUAL_SWITCH), self._callers():
@@ -169,7 +166,7 @@ class Delivery:
                         self._aloft.add(flight.batch.id)
                         self._departing.put(flight)
                     if landed or self._done != before:
-                        self._tell()
+                        self.progress(self._done, self._total)
         except BaseException as error:
             # Whatever ends the run, what was in flight has come home first.
             self._judge.trouble = self._judge.trouble or error
@@ -197,10 +194,7 @@ class Delivery:
     def _gather(self) -> list[Landing]:
         """What came home; where nothing may leave now, wait for it."""
         delay = self._pace.delay(self.now())
-        waits = self._dry or delay or len(self._aloft) >= self._window
-        if waits and not self._counted:
-            self._tell()
-        if self._aloft and waits:
+        if self._aloft and (self._dry or delay or len(self._aloft) >= self._window):
             landed = self.landed.take(1, delay if delay and not self._dry else None, self._together)
             if landed and len(landed) < self._quorum and not any(each.error for each in landed):
                 landed += self.landed.take(min(self._quorum, len(self._aloft)) - len(landed), LONGEST_LINGER)
@@ -414,16 +408,16 @@ class Delivery:
         with self.database.read() as session:
             return ledger.lost_sight_of(session, self.issue)
 
-    def _tell(self) -> None:
-        """Tell how far the issue is. Its copies are counted once, while the first calls are out."""
-        if not self._counted:
-            with self.database.read() as session:
-                counts = ledger.tally(session, self.issue).states
-            self._counted = True
-            self._total = counts.total() - counts[DeliveryState.EXCLUDED]
-            self._done = self._total - counts[DeliveryState.PENDING] - counts[DeliveryState.SENDING]
-            self._judge.some_accepted |= counts[DeliveryState.ACCEPTED] > 0
+    def _count(self) -> bool:
+        """Whether any copy was accepted before."""
+        with self.database.read() as session:
+            counts = ledger.tally(session, self.issue).states
+            self._by_hours = hours.goes_by_hours(session, self.issue)
+        counts.pop(DeliveryState.EXCLUDED, None)
+        self._total = counts.total()
+        self._done = self._total - counts[DeliveryState.PENDING] - counts[DeliveryState.SENDING]
         self.progress(self._done, self._total)
+        return counts[DeliveryState.ACCEPTED] > 0
 
     def _keep(self, change: Callable[[Session], Result]) -> Result:
         """Write to the ledger; the database gets several chances, since nobody can ask the provider again.
@@ -453,7 +447,7 @@ class Delivery:
             return session.get_one(IssueRow, self.issue.id)
 
         issue = self._keep(close)
-        self._tell()
+        self.progress(self._done, self._total)
         if issue.state == IssueState.PAUSED:
             raise (ProviderError if issue.paused_by == Pause.TROUBLE else DecisionNeeded)(issue.trouble)
         if issue.state == IssueState.SENDING:

@@ -59,7 +59,7 @@ class Judge:
     limits: Limits
     pace: Pace
     now: Callable[[], datetime]
-    some_accepted: bool = False
+    some_accepted: bool
     unclear: int = 0
     refused: int = 0
     put_off: int = 0

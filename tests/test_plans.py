@@ -41,9 +41,8 @@ FEW: list[set[str]] = [{"id"}, {"rowid"}, {"ref"}, {"key"}, {"token"}, {"slot"},
 BEFORE_ENROLMENT = {"publish.draft", "publish.count_readers", "ledger.freeze"}
 READS_ALL = {
     "ledger.enrol": "writes a copy for everybody on the roll, once an issue",
-    "ledger.tally": "how many copies stand how: for progress, once a run, and for the report at its end",
+    "deliver._count": "the total that progress is told of, once a run",
     "ledger.report": "what a person asks for, once a run at its end",
-    "hours.goes_by_hours": "the first copy that the issue's index shows, and no other",
     "ledger.resolve": "a person's decision, not a step of the loop",
     "hours.all_later": "PostgreSQL: how many wait for later hours, once an hour before the issue rests",
     "batches.left_since": "what has left today, once a run and only where there is a warm-up",
@@ -230,7 +229,7 @@ def play_by_hours(world: World) -> None:
 
 SAID_BY_HOURS = "_pending _skip_the_erased is_on_the_way goes_by_hours all_later enrol hours_of progress pause".split()
 SAID_BY = """
-tally _pending _new_batches _move _move_each _skip_the_erased in_flight is_on_the_way take_over parcel_again settle
+_count _pending _new_batches _move _move_each _skip_the_erased in_flight is_on_the_way take_over parcel_again settle
 _settle_one_by_one believe give_back let_go lose_sight reject left_since lost_sight_of found send_again enrol
 close pause resume resolve apply keep waiting finish _copy_of _took _gave_up_on suppress unsubscribe
 _hold_if_it_is_the_issue
