@@ -49,6 +49,11 @@ def pending_of(issue: IssueRow) -> ColumnElement[bool]:
     return (col(DeliveryRow.issue_id) == issue.id) & IS_PENDING
 
 
+def unsettled_of(issue: IssueRow) -> ColumnElement[bool]:
+    """That a batch of an issue is out: its copies are sending, and no others are."""
+    return (col(BatchRow.issue_id) == issue.id) & col(BatchRow.settled_at).is_(None)
+
+
 def copies_for(rendered: RenderedIssue, refs: Iterable[str], addresses: Iterable[str], tokens: Sequence[str]) -> Iterator[Copy]:
     """A copy for each reader."""
     base, mailbox = links.leave_url(rendered.base_url, ""), rendered.mailbox
@@ -59,7 +64,7 @@ def copies_for(rendered: RenderedIssue, refs: Iterable[str], addresses: Iterable
 
 def in_flight(session: Session, issue: IssueRow) -> list[Batch]:
     """The batches that are sending, by whomever."""
-    query = select(BatchRow).where(BatchRow.issue_id == issue.id, col(BatchRow.settled_at).is_(None))
+    query = select(BatchRow).where(unsettled_of(issue))
     return [_batch(row) for row in session.exec(query.order_by(col(BatchRow.id)))]
 
 
@@ -69,7 +74,7 @@ def is_on_the_way(session: Session, issue: IssueRow) -> bool:
     Asked in one statement, since copies go from one to the other and back between two.
     """
     pending = select(DeliveryRow.id).where(pending_of(issue)).order_by(*IN_ORDER).limit(1)
-    sending = select(BatchRow.id).where(BatchRow.issue_id == issue.id, col(BatchRow.settled_at).is_(None)).limit(1)
+    sending = select(BatchRow.id).where(unsettled_of(issue)).limit(1)
     return session.execute(select(pending.scalar_subquery(), sending.scalar_subquery())).one() != (None, None)
 
 

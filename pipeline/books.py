@@ -124,6 +124,10 @@ class ToldRow(SQLModel, table=True):
     published: datetime = Field(sa_type=Utc)
 
 
+# What is neither waiting, nor out, nor accepted without more having been told of it. A query finds the index by these words.
+UNUSUAL = "((state != 'pending' AND state != 'sending' AND state != 'accepted') OR fate != '')"
+
+
 def _where(index: str, condition: str, *columns: str) -> Index:
     """An index of the rows for which a condition holds, which the others do not burden."""
     return Index(index, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
@@ -161,6 +165,7 @@ class DeliveryRow(SQLModel, table=True):
         # In the order of the claim, which no other index has: PostgreSQL would rather walk the table by its key.
         _where("deliveries_pending", "state = 'pending'", "issue_id", "suspect", "id", "due_at"),
         _where("deliveries_unknown", "state = 'unknown'", "issue_id", "id"),
+        _where("deliveries_unusual", UNUSUAL, "issue_id", "state", "fate"),
         _where("deliveries_blocked", "fate = 'blocked'", "issue_id"),
         _where("deliveries_of_batch", "batch_id IS NOT NULL", "batch_id"),
     )

@@ -156,10 +156,15 @@ class Delivery:
         self._quorum = max(1, ahead // 2)
         self._together = max(1, TOGETHER // self._size)
         self._pace = Pace(limits.per_second, random.random)
-        self._judge = Judge(limits, self._pace, self.now, some_accepted=self._count())
-        self._take_up_what_was_left()
+        with _in_haste(SWITCH if self._size > 1 else USUAL_SWITCH):
+            self._judge = Judge(limits, self._pace, self.now, some_accepted=self._count())
+            self._take_up_what_was_left()
+            self._send_all()
+            self._end()
+
+    def _send_all(self) -> None:
         try:
-            with _in_haste(SWITCH if self._size > 1 else USUAL_SWITCH), self._callers():
+            with self._callers():
                 while self._aloft or not self._dry or self._goes_round_again():
                     before, landed = self._done, self._gather()
                     for flight in self._turn(landed):
@@ -173,7 +178,6 @@ class Delivery:
             with suppress(DecisionNeeded):
                 self._turn(self.landed.take(0))
             raise
-        self._end()
 
     @contextmanager
     def _callers(self) -> Iterator[None]:
@@ -364,8 +368,8 @@ class Delivery:
         return bool(self._again)
 
     def _asks_about_the_unknown(self) -> bool:
-        """Ask the log once, and send again what may be sent again; whether copies wait anew."""
-        if self._asked_log:
+        """Ask the log once, if there is anything to ask, and send again what may be; whether copies wait anew."""
+        if self._asked_log or not self._lost():
             return False
         self._asked_log = True
         try:

@@ -11,13 +11,13 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, cast, insert, literal, literal_column, text
+from sqlalchemy import ColumnElement, Select, Text, bindparam, case, cast, insert, literal, literal_column, text, union_all
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, func, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
-from pipeline.batches import is_on_the_way, move_copies, pending_of
-from pipeline.books import BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, Pause, ToldRow
+from pipeline.batches import is_on_the_way, move_copies, pending_of, unsettled_of
+from pipeline.books import UNUSUAL, BatchRow, DeliveryRow, DeliveryState, Fate, IssueRow, IssueState, Pause, ToldRow
 from pipeline.database import Utc
 from pipeline.errors import DecisionNeeded, UsageError
 from pipeline.hours import Hour, all_later, hours_of, progress
@@ -306,27 +306,27 @@ class Tally(NamedTuple):
 
 
 def tally(session: Session, issue: IssueRow) -> Tally:
-    """Count the copies of an issue, in one statement and one pass.
+    """Count the copies of an issue, in one statement that reads indexes, and no rows but those of calls that are out.
 
-    Nearly all are accepted or still pending. The pending ones have an index of their own, all together are counted
-    by another, and every row is looked at for whether it says anything else; what is left over says accepted.
+    Nearly all are accepted or still pending. All together are counted, the pending ones, those in calls that are out,
+    and those that are anything else or have a fate; what is left over is accepted.
     """
-    state, fate, mine = col(DeliveryRow.state), col(DeliveryRow.fate), col(DeliveryRow.issue_id) == issue.id
-    usual = (DeliveryState.PENDING, DeliveryState.ACCEPTED)
-    unusual = [each for each in DeliveryState if each not in usual]
-    speaks = and_(*(state != each for each in usual)) | (fate != "")
-    counted = [
-        func.count().filter(kind == each).label(each) for kind, kinds in ((state, unusual), (fate, Fate)) for each in kinds
-    ]
-    copies, pending = (
-        select(func.count()).select_from(DeliveryRow).where(which).correlate(None).scalar_subquery()
-        for which in (mine, pending_of(issue))
+    mine, state, fate = col(DeliveryRow.issue_id) == issue.id, col(DeliveryRow.state), col(DeliveryRow.fate)
+    is_out = (state == DeliveryState.SENDING) & col(DeliveryRow.batch_id).in_(select(BatchRow.id).where(unsettled_of(issue)))
+    alike = (("", mine), (DeliveryState.PENDING, pending_of(issue)), (DeliveryState.SENDING, is_out))
+    parts = (
+        *(select(literal(what), literal(""), func.count()).where(which) for what, which in alike),
+        select(state, fate, func.count()).where(mine, text(UNUSUAL)).group_by(state, fate),
     )
-    query = select(copies.label("copies"), pending.label(DeliveryState.PENDING), *counted).where(mine, speaks)
-    found = session.execute(query).mappings().one()
-    states = Counter({each.value: found[each] for each in (DeliveryState.PENDING, *unusual)})
-    states[DeliveryState.ACCEPTED.value] = found["copies"] - states.total()
-    return Tally(+states, {each.value: found[each] for each in Fate if found[each]})
+    states, fates = Counter[str](), Counter[str]()
+    for what, told, copies in session.execute(union_all(*parts)):
+        states[what] += 0 if told and what in _USUAL else copies
+        fates[told] += copies
+    states[DeliveryState.ACCEPTED.value] = states.pop("") - states.total()
+    return Tally(+states, {each.value: fates[each] for each in Fate if fates[each]})
+
+
+_USUAL = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.ACCEPTED)
 
 
 def lost_sight_of(session: Session, issue: IssueRow) -> list[Lost]:

@@ -391,7 +391,8 @@ def test_copies_that_are_all_alike_are_counted_as_what_they_are(book: Book) -> N
     mine = col(DeliveryRow.issue_id) == book.one.id
     everybody = 2 * len(DeliveryState)
     for state in DeliveryState:
-        book.session.execute(update(DeliveryRow).where(mine).values(state=state))
+        # What is sending is in a call that is out.
+        book.session.execute(update(DeliveryRow).where(mine).values(state=state, batch_id=book.batch("1-out").id))
         assert ledger.tally(book.session, book.one) == ({state: everybody}, {})
         told = ledger.report(book.session, book.one)
         assert (told.enrolled, told.excluded) == ((0, everybody) if state is DeliveryState.EXCLUDED else (everybody, 0))

@@ -581,6 +581,21 @@ def test_sqlite_looks_at_the_hour_in_the_index_before_it_goes_to_the_table(local
     assert reads[0] == (index, 3), "due_at is the fourth column of the index"
 
 
+def test_sqlite_counts_copies_by_indexes_and_reads_none_but_those_of_calls_that_are_out(local_world: World) -> None:
+    local_world.clock.at = local_world.slot.at
+    local_world.tell_a_week()
+    local_world.subscribe("ada")
+    with overheard(local_world.database) as heard:
+        send(local_world, None)
+    counts = [each for each in heard if each.names[-1] == "tally"]
+    with local_world.database.engine.connect() as connection:
+        told = [step.said for each in counts for step in steps(connection, each) if step.table == "deliveries"]
+    assert {each for each in told if "COVERING INDEX" not in each} == {
+        "SEARCH deliveries USING INDEX deliveries_of_batch (batch_id=?)"
+    }
+    assert any("COVERING INDEX deliveries_unusual" in each for each in told)
+
+
 def none_but(excused: dict[str, str], wrong: list[Plan]) -> None:
     moments: dict[str, dict[str, None]] = {}
     for plan in wrong:
