@@ -408,6 +408,12 @@ def test_a_tally_tells_each_fate_of_this_issue_in_their_own_order(book: Book) ->
     assert states == dict.fromkeys(DeliveryState, 2)
 
 
+def test_copies_of_one_fate_are_counted_together_whatever_their_states(book: Book) -> None:
+    alike = [f"1-{state}-ada" for state in (DeliveryState.ACCEPTED, DeliveryState.REJECTED, DeliveryState.UNKNOWN)]
+    book.session.execute(update(DeliveryRow).where(col(DeliveryRow.ref).in_(alike)).values(fate=Fate.BLOCKED))
+    assert ledger.tally(book.session, book.one) == (dict.fromkeys(DeliveryState, 2), {"blocked": 3})
+
+
 def test_who_was_lost_sight_of_is_told_with_what_a_log_is_asked(book: Book) -> None:
     book.put("1-unknown-ada", resent=1)
     taken = book.batch("1-home")
